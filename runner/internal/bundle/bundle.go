@@ -94,8 +94,8 @@ type Result struct {
 	// end of Work.Inputs that were not begun; they stay where they are.
 	Unprocessed int
 	Counts      Counts
-	Metrics     []byte // User metrics, for package metrics.
-	Finalize    bool   // The worker waits for FinalizeBundle.
+	Metrics     []Metric // What user code counted in the bundle.
+	Finalize    bool     // The worker waits for FinalizeBundle.
 }
 
 // Output is a chunk for one consumer of one output.
