@@ -162,6 +162,9 @@ func newGroup() *group {
 func (e *Engine) Step(tx kv.Tx, messages ...Message) ([]Action, error) {
 	e.actions = nil
 	for _, m := range messages {
+		if _, ok := m.(Restarted); ok && e.state == Failed {
+			e.resume(tx)
+		}
 		if e.state == Running {
 			if err := e.apply(tx, m); err != nil {
 				return nil, err
@@ -246,6 +249,18 @@ func (e *Engine) end(tx kv.Tx, state State, reason string) {
 		}
 	}
 	e.do(EndJob{State: state, Err: reason})
+}
+
+// resume gives a failed job another chance: what failed may have been mended.
+func (e *Engine) resume(tx kv.Tx) {
+	e.state, e.reason = Running, ""
+	tx.Set(jobKey("state"), []byte{byte(Running)})
+	clearTable(tx, []byte{tableAttempts})
+	for _, s := range e.stages {
+		for _, g := range s.groups {
+			g.attempts = 0
+		}
+	}
 }
 
 // finishIfDone ends the job when nothing can happen any more.

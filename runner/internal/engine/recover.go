@@ -13,7 +13,13 @@ import (
 
 // load rebuilds the indexes from the table.
 func (e *Engine) load(view kv.View) error {
-	e.loadJob(view)
+	var err error
+	if e.state, e.reason, err = ReadState(view); err != nil {
+		return err
+	}
+	if row, ok := view.Get(jobKey("clock")); ok && len(row) == 8 {
+		e.clock = event.ReadTimestamp(row)
+	}
 	for _, s := range e.stages {
 		if err := e.loadStage(view, s); err != nil {
 			return fmt.Errorf("stage %d, %s: %w", s.ID, s.Name, err)
@@ -26,15 +32,6 @@ func (e *Engine) load(view kv.View) error {
 		return err
 	}
 	return view.Err()
-}
-
-func (e *Engine) loadJob(view kv.View) {
-	if row, ok := view.Get(jobKey("state")); ok && len(row) > 0 {
-		e.state, e.reason = State(row[0]), string(row[1:])
-	}
-	if row, ok := view.Get(jobKey("clock")); ok && len(row) == 8 {
-		e.clock = event.ReadTimestamp(row)
-	}
 }
 
 func (e *Engine) loadStage(view kv.View, s *stage) error {
@@ -144,4 +141,13 @@ func (e *Engine) loadMetrics(view kv.View) error {
 		return true
 	})
 	return failed
+}
+
+// ReadState returns the state of the job in view, and why it ended.
+func ReadState(view kv.View) (State, string, error) {
+	row, ok := view.Get(jobKey("state"))
+	if !ok || len(row) == 0 {
+		return Running, "", view.Err()
+	}
+	return State(row[0]), string(row[1:]), view.Err()
 }
