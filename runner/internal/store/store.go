@@ -210,3 +210,6 @@ func (s *Store) failedNow() error {
 		return nil
 	}
 }
+
+// Size returns the number of bytes that the store's files take.
+func (s *Store) Size() uint64 { return s.db.Metrics().DiskSpaceUsage() }
