@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kv
+
+import (
+	"bytes"
+	"slices"
+)
+
+// Overlay is a set of writes that are not yet in the View below it; reads see them. It serves a
+// transaction of the durable table and the user state of a running bundle alike. Like every View
+// it belongs to one goroutine.
+type Overlay struct {
+	base    View
+	index   map[string]int32 // Key to its place in entries.
+	entries []entry          // In the order of their first write.
+	sorted  []int32          // Places in ascending key order; may lack the newest, see order.
+	size    int
+}
+
+type entry struct {
+	key, value []byte
+	deleted    bool
+}
+
+var _ View = (*Overlay)(nil)
+
+// NewOverlay returns an empty overlay. It owns base: Close closes both.
+func NewOverlay(base View) *Overlay {
+	return &Overlay{base: base, index: make(map[string]int32)}
+}
+
+// Set binds key to value in the overlay. Neither may be changed afterwards.
+func (o *Overlay) Set(key, value []byte) { o.write(entry{key: key, value: value}) }
+
+// Delete hides key.
+func (o *Overlay) Delete(key []byte) { o.write(entry{key: key, deleted: true}) }
+
+func (o *Overlay) write(e entry) {
+	if i, ok := o.index[string(e.key)]; ok {
+		old := &o.entries[i]
+		o.size += len(e.value) - len(old.value)
+		old.value, old.deleted = e.value, e.deleted
+		return
+	}
+	o.index[string(e.key)] = int32(len(o.entries))
+	o.entries = append(o.entries, e)
+	o.size += len(e.key) + len(e.value)
+}
+
+// Get returns the pending value at key, or else that of the View below.
+func (o *Overlay) Get(key []byte) ([]byte, bool) {
+	if i, ok := o.index[string(key)]; ok {
+		if o.base.Err() != nil || o.entries[i].deleted {
+			return nil, false
+		}
+		return o.entries[i].value, true
+	}
+	return o.base.Get(key)
+}
+
+// Scan visits the pairs of both in ascending order; a pending write hides the pair below it.
+func (o *Overlay) Scan(from, to []byte, visit func(key, value []byte) bool) {
+	own := o.between(from, to)
+	if len(own) == 0 {
+		o.base.Scan(from, to, visit)
+		return
+	}
+	if o.base.Err() != nil {
+		return
+	}
+	more := true
+	// emit visits the own pairs below key, all if key is nil, and says whether key itself is hidden.
+	emit := func(key []byte) (hidden bool) {
+		for more && len(own) > 0 {
+			e := &o.entries[own[0]]
+			order := -1
+			if key != nil {
+				order = bytes.Compare(e.key, key)
+			}
+			if order > 0 {
+				return false
+			}
+			own = own[1:]
+			if !e.deleted {
+				more = visit(e.key, e.value)
+			}
+			if order == 0 {
+				return true
+			}
+		}
+		return false
+	}
+	o.base.Scan(from, to, func(key, value []byte) bool {
+		if key == nil {
+			key = []byte{} // The empty key; nil means "all" to emit.
+		}
+		if !emit(key) && more {
+			more = visit(key, value)
+		}
+		return more
+	})
+	if more && o.base.Err() == nil {
+		emit(nil)
+	}
+}
+
+// Writes visits the pending writes in ascending key order; deleted ones have no value.
+func (o *Overlay) Writes(visit func(key, value []byte, deleted bool)) {
+	for _, i := range o.order() {
+		e := &o.entries[i]
+		visit(e.key, e.value, e.deleted)
+	}
+}
+
+// Len returns the number of keys written, and Size the bytes of those keys and values.
+func (o *Overlay) Len() int { return len(o.entries) }
+
+// Size returns the bytes of the pending keys and values.
+func (o *Overlay) Size() int { return o.size }
+
+// Err returns the first failure of a read of the View below.
+func (o *Overlay) Err() error { return o.base.Err() }
+
+// Close forgets the writes and closes the View below.
+func (o *Overlay) Close() {
+	o.index, o.entries, o.sorted = nil, nil, nil
+	o.base.Close()
+}
+
+func (o *Overlay) between(from, to []byte) []int32 {
+	sorted := o.order()
+	low, _ := slices.BinarySearchFunc(sorted, from, o.compare)
+	high := len(sorted)
+	if to != nil {
+		high, _ = slices.BinarySearchFunc(sorted, to, o.compare)
+	}
+	if low >= high {
+		return nil
+	}
+	return sorted[low:high]
+}
+
+func (o *Overlay) compare(i int32, key []byte) int { return bytes.Compare(o.entries[i].key, key) }
+
+// order brings sorted up to date. Most overlays are scanned rarely, so that keys are sorted only
+// then; a few new ones are merged into many old ones by moving the old ones in blocks, from the
+// back, without comparing each.
+func (o *Overlay) order() []int32 {
+	done := len(o.sorted)
+	if done == len(o.entries) {
+		return o.sorted
+	}
+	for i := done; i < len(o.entries); i++ {
+		o.sorted = append(o.sorted, int32(i))
+	}
+	fresh := slices.Clone(o.sorted[done:])
+	slices.SortFunc(fresh, func(a, b int32) int {
+		return bytes.Compare(o.entries[a].key, o.entries[b].key)
+	})
+	end := done
+	for i := len(fresh) - 1; i >= 0; i-- {
+		at, _ := slices.BinarySearchFunc(o.sorted[:end], o.entries[fresh[i]].key, o.compare)
+		copy(o.sorted[at+i+1:], o.sorted[at:end])
+		o.sorted[at+i] = fresh[i]
+		end = at
+	}
+	return o.sorted
+}
