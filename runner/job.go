@@ -177,6 +177,7 @@ func (j *Job) Run(ctx context.Context, p *beam.Pipeline) (*Result, error) {
 
 // Start starts p as this job; see Run.
 func (j *Job) Start(ctx context.Context, p *beam.Pipeline) (*Running, error) {
+	beam.PipelineOptions.LoadOptionsFromFlags(nil)
 	pipeline, err := marshal(p)
 	if err != nil {
 		return nil, err

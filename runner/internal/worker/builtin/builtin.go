@@ -10,10 +10,10 @@ import (
 	"fmt"
 
 	"github.com/hornbeam-dev/hornbeam/runner/internal/bundle"
-	"github.com/hornbeam-dev/hornbeam/runner/internal/driver"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/grouping"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/plan"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/view"
+	"github.com/hornbeam-dev/hornbeam/runner/internal/worker"
 )
 
 // Worker runs bundles of the stages of kinds Group and View. It keeps nothing between bundles.
@@ -22,7 +22,7 @@ type Worker struct {
 	groupers []*grouping.Grouper // By stage; nil for those of other kinds.
 }
 
-var _ driver.Worker = (*Worker)(nil)
+var _ worker.Worker = (*Worker)(nil)
 
 // New returns the worker of a plan.
 func New(p *plan.Plan) (*Worker, error) {
@@ -41,7 +41,7 @@ func New(p *plan.Plan) (*Worker, error) {
 }
 
 // Run runs a bundle of a Group or View stage.
-func (w *Worker) Run(ctx context.Context, work bundle.Work, s driver.State) (bundle.Result, error) {
+func (w *Worker) Run(ctx context.Context, work bundle.Work, s worker.State) (bundle.Result, error) {
 	stage := &w.plan.Stages[work.Stage]
 	switch stage.Kind {
 	case plan.Group:
@@ -52,7 +52,7 @@ func (w *Worker) Run(ctx context.Context, work bundle.Work, s driver.State) (bun
 	return bundle.Result{}, fmt.Errorf("stage %q of kind %v is not the runner's own", stage.Name, stage.Kind)
 }
 
-func (w *Worker) group(ctx context.Context, stage *plan.Stage, work bundle.Work, s driver.State) (bundle.Result, error) {
+func (w *Worker) group(ctx context.Context, stage *plan.Stage, work bundle.Work, s worker.State) (bundle.Result, error) {
 	result := bundle.Result{ID: work.ID}
 	result.Counts.Out = make([]int64, len(stage.Outputs))
 	clock := grouping.Clock{Bundle: work.ID, Watermark: work.Watermark, Now: work.Now}
