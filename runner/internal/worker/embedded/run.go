@@ -31,7 +31,7 @@ type run struct {
 	cancel context.CancelCauseFunc
 
 	blocks  []exec.Elements // What the executor reads.
-	panes   []event.Pane // Of a splittable stage: the different panes of the input.
+	panes   []event.Pane    // Of a splittable stage: the different panes of the input.
 	expired []expiry
 	groups  []*group // Of a keyed stage, by key group; nil where the bundle has no input.
 	sides   sides
