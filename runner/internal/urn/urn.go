@@ -61,3 +61,35 @@ const (
 	SideInputIterable = "beam:side_input:iterable:v1"
 	SideInputMultimap = "beam:side_input:multimap:v1"
 )
+
+// Requirements that a pipeline states.
+const (
+	RequiresSplittable       = "beam:requirement:pardo:splittable_dofn:v1"
+	RequiresFinalization     = "beam:requirement:pardo:finalization:v1"
+	RequiresState            = "beam:requirement:pardo:stateful:v1"
+	RequiresStableInput      = "beam:requirement:pardo:stable_input:v1"
+	RequiresSortedInput      = "beam:requirement:pardo:time_sorted_input:v1"
+	RequiresWindowExpiration = "beam:requirement:pardo:on_window_expiration:v1"
+)
+
+// Protocols of user state.
+const (
+	StateBag         = "beam:user_state:bag:v1"
+	StateMultimap    = "beam:user_state:multimap:v1"
+	StateOrderedList = "beam:user_state:ordered_list:v1"
+)
+
+// Functions of the Go SDK.
+const (
+	GoDoFn     = "beam:go:transform:dofn:v1"
+	GoInject   = "beam:go:transform:inject:v1"
+	GoExpand   = "beam:go:transform:expand:v1"
+	GoFixedKey = "beam:go:transform:iterablesideinputkey:v1"
+)
+
+// Window mappings of side inputs of the Go SDK.
+const (
+	MapToGlobal  = "beam:go:windowmapping:global:v1"
+	MapToFixed   = "beam:go:windowmapping:fixed:v1"
+	MapToSliding = "beam:go:windowmapping:sliding:v1"
+)
