@@ -56,17 +56,26 @@ func options(args []string) Options {
 
 // TestPlan runs the specs. The commands are
 //
-//	plan name of a pipeline / nofusion nolifting: prints the stages
-//	port name of a pipeline / …: prints the coders of inputs and outputs
+//	plan nofusion nolifting: prints the stages
+//	coders nofusion nolifting: prints the coders of inputs and outputs
+//
+// The first line of the input is the name of the pipeline, each other one the name of an edit.
 func TestPlan(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			name := strings.TrimSpace(d.Input)
+			input := strings.Split(strings.TrimSpace(d.Input), "\n")
 			var args []string
 			for _, a := range d.CmdArgs {
 				args = append(args, a.Key)
 			}
-			p, err := Plan(build(t, name), options(args))
+			m := build(t, input[0])
+			for _, e := range input[1:] {
+				if edits[e] == nil {
+					t.Fatalf("no edit %q", e)
+				}
+				edits[e](m)
+			}
+			p, err := Plan(m, options(args))
 			if err != nil {
 				return err.Error() + "\n"
 			}
@@ -212,8 +221,19 @@ func short(c coder.Coder) string {
 	return s + "<" + strings.Join(parts, ",") + ">"
 }
 
-// verify checks what holds for every plan.
+// verify checks what holds for every plan of a pipeline that the Go SDK made.
 func verify(t testing.TB, p *plan.Plan) {
+	t.Helper()
+	verifyStages(t, p)
+	for i := range p.Stages {
+		if p.Stages[i].Kind == plan.User {
+			verifyDescriptor(t, &p.Stages[i])
+		}
+	}
+}
+
+// verifyStages checks what holds for every plan.
+func verifyStages(t testing.TB, p *plan.Plan) {
 	t.Helper()
 	for i, s := range p.Stages {
 		if int(s.ID) != i {
@@ -241,9 +261,6 @@ func verify(t testing.TB, p *plan.Plan) {
 			if p.Transforms[id] == "" {
 				t.Errorf("stage %d: transform %q has no name", i, id)
 			}
-		}
-		if s.Kind == plan.User {
-			verifyDescriptor(t, &s)
 		}
 	}
 }
