@@ -3,6 +3,8 @@
 package planner
 
 import (
+	"slices"
+
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/plan"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/urn"
@@ -28,6 +30,8 @@ func (d *draft) check(p *pipepb.Pipeline) error {
 			return malformed("transform %q is not below a root transform", id)
 		}
 	}
+	// An SDK may write the roots in any order.
+	slices.SortFunc(d.leaves, naturally)
 	streams := 0
 	for _, id := range d.leaves {
 		if err := d.checkCollections(id); err != nil {
