@@ -150,7 +150,7 @@ func (w *world) settle() {
 
 func (w *world) due() (due []bundle.Timer) {
 	for _, t := range w.timers {
-		if t.Domain == plan.EventTime && t.Due <= w.at.Watermark || t.Domain == plan.ProcessingTime && t.Due <= w.at.Now {
+		if t.Domain == plan.EventTime && (t.Due < w.at.Watermark || w.at.Watermark == event.MaxTimestamp) || t.Domain == plan.ProcessingTime && t.Due <= w.at.Now {
 			due = append(due, t)
 		}
 	}

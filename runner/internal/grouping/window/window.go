@@ -20,17 +20,20 @@ func Span(a, b event.Window) event.Window {
 
 // Ended tells whether the watermark has passed the last moment of w, which is when its on-time
 // pane is due. At the end of time every window has ended.
-func Ended(w event.Window, watermark event.Timestamp) bool { return watermark >= EndDue(w) }
+func Ended(w event.Window, watermark event.Timestamp) bool { return after(watermark, EndDue(w)) }
 
-// EndDue returns the first watermark at which w has Ended.
-func EndDue(w event.Window) event.Timestamp { return after(w.MaxTimestamp()) }
+// EndDue returns when a timer in event time is due that fires once w has Ended: such timers fire
+// when the watermark is after them.
+func EndDue(w event.Window) event.Timestamp { return w.MaxTimestamp() }
 
 // Gone tells whether nothing can come any more for w, so that all that is known of it goes.
 func Gone(s *plan.WindowingStrategy, w event.Window, watermark event.Timestamp) bool {
-	return watermark >= GoneDue(s, w)
+	return after(watermark, GoneDue(s, w))
 }
 
-// GoneDue returns the first watermark at which w is Gone.
-func GoneDue(s *plan.WindowingStrategy, w event.Window) event.Timestamp { return after(s.Expiry(w)) }
+// GoneDue returns when a timer in event time is due that fires once w is Gone.
+func GoneDue(s *plan.WindowingStrategy, w event.Window) event.Timestamp { return s.Expiry(w) }
 
-func after(t event.Timestamp) event.Timestamp { return min(t+1, event.MaxTimestamp) }
+func after(watermark, t event.Timestamp) bool {
+	return watermark > t || watermark == event.MaxTimestamp
+}

@@ -87,7 +87,7 @@ func (r *run) setExpiry(u *userstate.Group, state *bundle.GroupState) error {
 		}
 		state.Timers = append(state.Timers, bundle.TimerChange{Timer: bundle.Timer{
 			Kind: bundle.ExpiryTimer, Key: kw.Key, Window: kw.Window, Domain: plan.EventTime,
-			Due:  min(r.stage.Windowing.Expiry(w)+1, event.MaxTimestamp),
+			Due:  r.stage.Windowing.Expiry(w),
 			Hold: event.MaxTimestamp,
 		}})
 	}
