@@ -31,13 +31,15 @@ import (
 // It prints panes, elements dropped because their window had expired (late) or its trigger had
 // finished (closed), and the output watermark where that is behind the input's.
 func TestSpecs(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
-		s := &spec{}
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			t.Helper()
-			return s.run(t, d)
+	for _, concept := range []string{"beam", "lateness", "merging", "panes"} {
+		datadriven.Walk(t, "testdata/"+concept, func(t *testing.T, path string) {
+			s := &spec{}
+			datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+				t.Helper()
+				return s.run(t, d)
+			})
 		})
-	})
+	}
 }
 
 type spec struct {

@@ -6,7 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-		"slices"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -65,7 +65,7 @@ type world struct {
 	values    int64                   // In panes.
 	onRow     func(key, value []byte) // What to do with rows that are set.
 	timerSets int
-	spent     time.Duration // Of processor time in Run.
+	spent     time.Duration      // Of processor time in Run.
 	panes     func(bundle.Chunk) // What to do with output.
 }
 
