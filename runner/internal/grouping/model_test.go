@@ -71,7 +71,11 @@ func play(t *testing.T, w *world, s plan.WindowingStrategy, steps []step, size i
 		}
 		if len(step.elements) == 0 {
 			w.at.Watermark = step.watermark
+			n := 0
 			for before = w.hold(before); len(w.due()) > 0; before = w.hold(before) {
+				if n++; n > 10 {
+					t.Fatalf("timers fire for ever: %v", w.due())
+				}
 				w.run()
 			}
 		}
