@@ -16,6 +16,9 @@ import (
 	"github.com/hornbeam-dev/hornbeam/runner/internal/plan"
 )
 
+// minElement is the size of the header of an element without windows.
+const minElement = 13
+
 // pass is the work of one Run.
 type pass struct {
 	g    *Grouper
@@ -52,11 +55,9 @@ type windowState struct {
 	// timer did not fire yet.
 	buffering bool
 	run       *run // What this bundle adds.
+	rows      []*row
 	late      bool // A row of the window was touched after its end.
 }
-
-// minElement is the size of the header of an element, which has no windows.
-const minElement = 13
 
 func (p *pass) chunk(c bundle.Chunk) error {
 	// One copy of the whole chunk, so that keys and values are parts of it and need none.

@@ -320,9 +320,7 @@ func (p *pass) clearRows(w event.Window) {
 	for _, key := range keys {
 		p.row(key, w)
 	}
-	for _, r := range p.order {
-		if r.window == w {
-			p.tick(r)
-		}
+	for _, r := range p.window(w).rows {
+		p.tick(r)
 	}
 }
