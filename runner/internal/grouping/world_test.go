@@ -64,7 +64,7 @@ type world struct {
 	out       int64
 	values    int64                   // In panes.
 	onRow     func(key, value []byte) // What to do with rows that are set.
-	withhold  bool // Due timers are not delivered yet.
+	withhold  bool                    // Due timers are not delivered yet.
 	timerSets int
 	spent     time.Duration      // Of processor time in Run.
 	panes     func(bundle.Chunk) // What to do with output.
