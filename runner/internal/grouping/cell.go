@@ -179,18 +179,14 @@ func (p *pass) place(r *row, w event.Window) *cell {
 	return r.cells[from]
 }
 
-// merge returns the cell of span, which takes the place of the cells. It starts a new sequence of
-// panes unless it is one of them (Java: ReduceFnRunner.OnMergeCallback).
+// merge returns the cell of span, which takes the place of the cells and is larger than each of
+// them. It starts a new sequence of panes (Java: ReduceFnRunner.OnMergeCallback), and gets the
+// element that made it necessary next.
 func (p *pass) merge(cells []*cell, span event.Window) *cell {
 	merged := p.newCell(span)
 	var states []trigger.State
 	for i, c := range cells {
 		states = append(states, c.trigger)
-		if c.window == span {
-			merged.fired, merged.pane = c.fired, c.pane
-			merged.trigger = slices.Clone(c.trigger)
-		}
-		merged.fresh = merged.fresh || c.fresh
 		if c.held.set {
 			p.g.combine().add(&merged.held, c.held.at)
 		}

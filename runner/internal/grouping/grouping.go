@@ -22,6 +22,7 @@ import (
 	"github.com/hornbeam-dev/hornbeam/runner/internal/grouping/trigger"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/kv"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/plan"
+	"github.com/hornbeam-dev/hornbeam/runner/internal/urn"
 )
 
 // Grouper does the grouping of one stage. It is immutable and safe for concurrent use.
@@ -39,6 +40,9 @@ type Grouper struct {
 func New(s *plan.Stage) (*Grouper, error) {
 	if s.Kind != plan.Group || s.Key == nil {
 		return nil, fmt.Errorf("grouping: stage %d is not a grouping stage with a key", s.ID)
+	}
+	if s.Element.URN != urn.CoderKV || len(s.Element.Parts) != 2 {
+		return nil, fmt.Errorf("grouping: elements of stage %d are %s, not KVs", s.ID, s.Element.URN)
 	}
 	key, err := coder.Compile(*s.Key)
 	if err != nil {

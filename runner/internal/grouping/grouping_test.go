@@ -24,20 +24,24 @@ import (
 //	                    10s, accumulating, output latest|earliest, closing always, on-time nonempty
 //	add [each]          a bundle of elements, one "key value @time [windowStart windowEnd]" per
 //	                    line; with each, a bundle for each element
-//	watermark 10s|end   the input watermark moves, and timers fire
+//	watermark 10s|end [quiet]
+//	                    the input watermark moves, and timers fire; with quiet, they wait for the
+//	                    next bundle, and with add quiet, for the one after that
 //	clock 5s            processing time passes, and timers fire
 //	rows                what is in the table, by kind, and the timers
 //
 // It prints panes, elements dropped because their window had expired (late) or its trigger had
 // finished (closed), and the output watermark where that is behind the input's.
 func TestSpecs(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
-		s := &spec{}
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			t.Helper()
-			return s.run(t, d)
+	for _, concept := range []string{"beam", "lateness", "merging", "panes"} {
+		datadriven.Walk(t, "testdata/"+concept, func(t *testing.T, path string) {
+			s := &spec{}
+			datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+				t.Helper()
+				return s.run(t, d)
+			})
 		})
-	})
+	}
 }
 
 type spec struct {
@@ -58,6 +62,7 @@ func (s *spec) run(t *testing.T, d *datadriven.TestData) string {
 	switch d.Cmd {
 	case "add":
 		elements := s.elements(t, d)
+		w.withhold = d.HasArg("quiet")
 		if d.HasArg("each") {
 			for i := range elements {
 				w.run(encode(s.strategy.Global(), elements[i:i+1]))
@@ -65,12 +70,15 @@ func (s *spec) run(t *testing.T, d *datadriven.TestData) string {
 		} else {
 			w.run(encode(s.strategy.Global(), elements))
 		}
+		w.withhold = false
 	case "watermark":
 		w.at.Watermark = event.MaxTimestamp
 		if arg := d.CmdArgs[0].Key; arg != "end" {
 			w.at.Watermark = event.Timestamp(0).Add(duration(t, d, arg))
 		}
-		w.settle()
+		if !d.HasArg("quiet") {
+			w.settle()
+		}
 	case "clock":
 		w.at.Now = w.at.Now.Add(duration(t, d, d.CmdArgs[0].Key))
 		w.settle()

@@ -16,6 +16,9 @@ import (
 	"github.com/hornbeam-dev/hornbeam/runner/internal/plan"
 )
 
+// minElement is the size of the header of an element without windows.
+const minElement = 13
+
 // pass is the work of one Run.
 type pass struct {
 	g    *Grouper
@@ -32,7 +35,7 @@ type pass struct {
 	windowOrder []*windowState
 	last        *windowState // The window of the last element, which is often that of the next.
 
-	expected int // The size of the first chunk.
+	expected int // The count of the chunk.
 
 	chains uint32 // Spill chains begun.
 	name   []byte // Reused for table keys.
@@ -52,6 +55,7 @@ type windowState struct {
 	// timer did not fire yet.
 	buffering bool
 	run       *run // What this bundle adds.
+	rows      []*row
 	late      bool // A row of the window was touched after its end.
 }
 
@@ -60,7 +64,7 @@ func (p *pass) chunk(c bundle.Chunk) error {
 	text := string(c.Bytes)
 	var header coder.Header
 	count, at := 0, 0
-	p.expected = min(c.Count, len(c.Bytes)) // A count that is wrong must not cost memory.
+	p.expected = max(0, min(c.Count, len(c.Bytes)/minElement)) // A wrong count must not cost memory.
 	for at < len(c.Bytes) {
 		n, err := p.g.windowed.ReadHeader(c.Bytes[at:], &header)
 		if err != nil {
@@ -74,6 +78,9 @@ func (p *pass) chunk(c bundle.Chunk) error {
 		size, err := p.g.element(c.Bytes[at:])
 		if err != nil {
 			return fmt.Errorf("grouping: element %d: %w", count, err)
+		}
+		if size < key {
+			return fmt.Errorf("grouping: element %d is shorter than its key", count)
 		}
 		e := element{key: text[at : at+key], value: text[at+key : at+size], timestamp: header.Timestamp}
 		for _, w := range header.Windows {

@@ -5,7 +5,6 @@ package grouping
 import (
 	"encoding/binary"
 	"fmt"
-	"strings"
 
 	"github.com/hornbeam-dev/hornbeam/runner/internal/bundle"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/event"
@@ -296,10 +295,8 @@ func (p *pass) fireRuns(state *windowState) {
 
 // rowAfterEnd makes the row of a key whose on-time pane has fired.
 func (p *pass) rowAfterEnd(ps *pieces, g *group, c cell, closed bool) {
-	// A row cannot exist already: while there are runs, elements go there. The key must not keep
-	// the memory of the whole run.
-	key := strings.Clone(g.key)
-	r := p.newRow(string(p.g.appendRowName(nil, key, c.window)), key, c.window)
+	// A row cannot exist already: while there are runs, elements go there.
+	r := p.newRow(string(p.g.appendRowName(nil, g.key, c.window)), g.key, c.window)
 	if closed {
 		r.closed = append(r.closed, c.window)
 		return
@@ -323,9 +320,7 @@ func (p *pass) clearRows(w event.Window) {
 	for _, key := range keys {
 		p.row(key, w)
 	}
-	for _, r := range p.order {
-		if r.window == w {
-			p.tick(r)
-		}
+	for _, r := range p.window(w).rows {
+		p.tick(r)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-		"slices"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -64,8 +64,9 @@ type world struct {
 	out       int64
 	values    int64                   // In panes.
 	onRow     func(key, value []byte) // What to do with rows that are set.
+	withhold  bool                    // Due timers are not delivered yet.
 	timerSets int
-	spent     time.Duration // Of processor time in Run.
+	spent     time.Duration      // Of processor time in Run.
 	panes     func(bundle.Chunk) // What to do with output.
 }
 
@@ -90,7 +91,10 @@ func newWorld(t testing.TB, s plan.WindowingStrategy) *world {
 // run runs a bundle with the timers that are due, and commits what it did.
 func (w *world) run(chunks ...bundle.Chunk) {
 	w.t.Helper()
-	in := bundle.Input{Chunks: chunks, Timers: w.due()}
+	in := bundle.Input{Chunks: chunks}
+	if !w.withhold {
+		in.Timers = w.due()
+	}
 	w.at.Bundle.N++
 	start := cpu()
 	out, err := w.grouper.Run(&w.table, in, w.at)
