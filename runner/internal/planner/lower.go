@@ -6,7 +6,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strconv"
+	"strings"
 
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/plan"
@@ -277,11 +277,12 @@ func naturally(a, b string) int {
 	for a != "" && b != "" {
 		na, nb := digits(a), digits(b)
 		if na > 0 && nb > 0 {
-			x, errX := strconv.ParseUint(a[:na], 10, 64)
-			y, errY := strconv.ParseUint(b[:nb], 10, 64)
-			if errX == nil && errY == nil && x != y {
-				return cmp.Compare(x, y)
+			x, y := strings.TrimLeft(a[:na], "0"), strings.TrimLeft(b[:nb], "0")
+			if c := cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y), cmp.Compare(na, nb)); c != 0 {
+				return c
 			}
+			a, b = a[na:], b[nb:]
+			continue
 		}
 		if a[0] != b[0] {
 			return cmp.Compare(a[0], b[0])

@@ -65,6 +65,13 @@ func (f *countDown) CreateTracker(r offsetrange.Restriction) *sdf.LockRTracker {
 	return sdf.NewLockRTracker(offsetrange.NewTracker(r))
 }
 func (f *countDown) ProcessElement(rt *sdf.LockRTracker, s string, emit func(string)) error {
+	for i := range int64(f.N) {
+		if !rt.TryClaim(i) {
+			return nil
+		}
+	}
+	rt.TryClaim(int64(f.N))
+	emit(s)
 	return nil
 }
 
@@ -168,6 +175,15 @@ var pipelines = map[string]func(s beam.Scope){
 	"outputs": func(s beam.Scope) {
 		_, b := beam.ParDo2(s, split, text(s))
 		beam.ParDo(s, words, beam.Reshuffle(s, b))
+	},
+	"triggers": func(s beam.Scope) {
+		in := beam.WindowInto(s, window.NewFixedWindows(time.Minute), pairs(s), beam.PanesDiscard(),
+			beam.Trigger(trigger.AfterEach([]trigger.Trigger{
+				trigger.OrFinally(trigger.Always(), trigger.Never()),
+				trigger.AfterEndOfWindow().LateFiring(trigger.AfterSynchronizedProcessingTime()),
+				trigger.AfterProcessingTime().AlignedTo(time.Minute, time.Unix(1, 0)),
+			})))
+		beam.CombinePerKey(s, sum, in)
 	},
 	"finalize": func(s beam.Scope) { beam.ParDo(s, &finalizing{}, text(s)) },
 	"teststream": func(s beam.Scope) {

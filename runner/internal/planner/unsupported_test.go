@@ -44,6 +44,8 @@ var edits = map[string]func(p *pipepb.Pipeline){
 			m.RestrictionCoderId = "c0"
 		}
 	}),
+	"stable input": pardo(func(m *pipepb.ParDoPayload) { m.RequiresStableInput = true }),
+	"no inputs":    func(p *pipepb.Pipeline) { clear(first(p, urn.Flatten).Inputs) },
 	"service": func(p *pipepb.Pipeline) {
 		testStream(p, func(m *pipepb.TestStreamPayload) { m.Endpoint = &pipepb.ApiServiceDescriptor{Url: "somewhere"} })
 	},
