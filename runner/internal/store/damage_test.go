@@ -128,7 +128,7 @@ func TestFlips(t *testing.T) {
 	t.Parallel()
 	const n = 230
 	disks := []*vfs.MemFS{grown(t, n, 64<<10), grown(t, n, 8<<20)} // Flushed often, and never.
-	tries := 600
+	tries := 1200
 	if testing.Short() {
 		tries = 100
 	}
