@@ -4,6 +4,7 @@ package kv
 
 import (
 	"bytes"
+	"hash/maphash"
 	"slices"
 )
 
@@ -12,22 +13,26 @@ import (
 // it belongs to one goroutine.
 type Overlay struct {
 	base    View
-	index   map[string]int32 // Key to its place in entries.
-	entries []entry          // In the order of their first write.
-	sorted  []int32          // Places in ascending key order; may lack the newest, see order.
+	entries []entry // In the order of their first write.
+	places  []int32 // A hash table: 1 + place in entries, or 0; its length is a power of two.
+	sorted  []int32 // Places in ascending key order; may lack the newest, see order.
 	size    int
 }
 
 type entry struct {
 	key, value []byte
+	hash       uint32
 	deleted    bool
 }
+
+// hashSeed is of this process: hashes are in memory only, and nothing depends on their order.
+var hashSeed = maphash.MakeSeed()
 
 var _ View = (*Overlay)(nil)
 
 // NewOverlay returns an empty overlay. It owns base: Close closes both.
 func NewOverlay(base View) *Overlay {
-	return &Overlay{base: base, index: make(map[string]int32)}
+	return &Overlay{base: base}
 }
 
 // Set binds key to value in the overlay. Neither may be changed afterwards.
@@ -37,26 +42,61 @@ func (o *Overlay) Set(key, value []byte) { o.write(entry{key: key, value: value}
 func (o *Overlay) Delete(key []byte) { o.write(entry{key: key, deleted: true}) }
 
 func (o *Overlay) write(e entry) {
-	if i, ok := o.index[string(e.key)]; ok {
-		old := &o.entries[i]
+	if 4*len(o.entries) >= 3*len(o.places) {
+		o.grow()
+	}
+	e.hash = uint32(maphash.Bytes(hashSeed, e.key))
+	place := o.find(e.hash, e.key)
+	if i := *place; i != 0 {
+		old := &o.entries[i-1]
 		o.size += len(e.value) - len(old.value)
 		old.value, old.deleted = e.value, e.deleted
 		return
 	}
-	o.index[string(e.key)] = int32(len(o.entries))
 	o.entries = append(o.entries, e)
+	*place = int32(len(o.entries))
 	o.size += len(e.key) + len(e.value)
+}
+
+// find returns the place in the hash table that key has, or would have.
+func (o *Overlay) find(hash uint32, key []byte) *int32 {
+	mask := uint32(len(o.places) - 1)
+	for at := hash & mask; ; at = (at + 1) & mask {
+		i := o.places[at]
+		if i == 0 {
+			return &o.places[at]
+		}
+		if e := &o.entries[i-1]; e.hash == hash && bytes.Equal(e.key, key) {
+			return &o.places[at]
+		}
+	}
+}
+
+func (o *Overlay) grow() {
+	o.places = make([]int32, max(16, 2*len(o.places)))
+	mask := uint32(len(o.places) - 1)
+	for i := range o.entries {
+		at := o.entries[i].hash & mask
+		for o.places[at] != 0 {
+			at = (at + 1) & mask
+		}
+		o.places[at] = int32(i + 1)
+	}
 }
 
 // Get returns the pending value at key, or else that of the View below.
 func (o *Overlay) Get(key []byte) ([]byte, bool) {
-	if i, ok := o.index[string(key)]; ok {
-		if o.base.Err() != nil || o.entries[i].deleted {
-			return nil, false
-		}
-		return o.entries[i].value, true
+	if len(o.entries) == 0 {
+		return o.base.Get(key)
 	}
-	return o.base.Get(key)
+	i := *o.find(uint32(maphash.Bytes(hashSeed, key)), key)
+	if i == 0 {
+		return o.base.Get(key)
+	}
+	if e := &o.entries[i-1]; !e.deleted && o.base.Err() == nil {
+		return e.value, true
+	}
+	return nil, false
 }
 
 // Scan visits the pairs of both in ascending order; a pending write hides the pair below it.
@@ -113,7 +153,7 @@ func (o *Overlay) Writes(visit func(key, value []byte, deleted bool)) {
 	}
 }
 
-// Len returns the number of keys written, and Size the bytes of those keys and values.
+// Len returns the number of keys written.
 func (o *Overlay) Len() int { return len(o.entries) }
 
 // Size returns the bytes of the pending keys and values.
@@ -124,7 +164,7 @@ func (o *Overlay) Err() error { return o.base.Err() }
 
 // Close forgets the writes and closes the View below.
 func (o *Overlay) Close() {
-	o.index, o.entries, o.sorted = nil, nil, nil
+	o.entries, o.places, o.sorted, o.size = nil, nil, nil, 0
 	o.base.Close()
 }
 

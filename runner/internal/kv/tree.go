@@ -8,7 +8,7 @@ import (
 	"sort"
 )
 
-const maxNode = 64 // Entries of a node; a fuller one is split.
+const maxNode = 32 // Entries of a node; a fuller one is split.
 
 // node is a node of a B+ tree: a leaf has pairs, an inner node has children, and lows[i] bounds the
 // keys of children[i] from below (lows[0] is not looked at). Nodes are changed only by the

@@ -3,6 +3,7 @@
 package store_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -80,7 +81,7 @@ func write(t *testing.T, disk *vfs.MemFS, path string, content []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := file.Write(content); err != nil {
+	if _, err := file.Write(bytes.Clone(content)); err != nil { // Write may change what it is given.
 		t.Fatal(err)
 	}
 	if err := errors.Join(file.Sync(), file.Close()); err != nil {
@@ -128,7 +129,7 @@ func TestFlips(t *testing.T) {
 	t.Parallel()
 	const n = 230
 	disks := []*vfs.MemFS{grown(t, n, 64<<10), grown(t, n, 8<<20)} // Flushed often, and never.
-	tries := 600
+	tries := 1200
 	if testing.Short() {
 		tries = 100
 	}
@@ -345,7 +346,8 @@ func TestReadErrors(t *testing.T) {
 	if err := verify(s, n); err != nil {
 		t.Error(err)
 	}
-	if err := s.Close(); err != nil {
+	// A compaction may have met the error too, which ends the store.
+	if err := s.Close(); err != nil && !errors.Is(err, syscall.EIO) {
 		t.Error(err)
 	}
 }

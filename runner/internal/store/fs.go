@@ -23,6 +23,7 @@ type stateFS struct {
 
 	mu    sync.Mutex // Guards the rest.
 	guard *guard
+	db    string      // The directory whose manifests are noted.
 	fail  func(error) // Nil until the directory is being opened.
 	hold  bool
 	held  []string // Files to be removed when the directory is known to be good.
@@ -38,10 +39,10 @@ func newStateFS(fs vfs.FS) *stateFS {
 }
 
 // watch begins to hold removals back, and to note manifests unless the store is only read.
-func (fs *stateFS) watch(g *guard, readOnly bool, fail func(error)) {
+func (fs *stateFS) watch(db string, g *guard, readOnly bool, fail func(error)) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	fs.hold, fs.fail = true, fail
+	fs.hold, fs.fail, fs.db = true, fail, db
 	if !readOnly {
 		fs.guard = g
 	}
@@ -114,9 +115,10 @@ func (fs *stateFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File
 		}
 	}
 	fs.mu.Lock()
-	g := fs.guard
+	g, db := fs.guard, fs.db
 	fs.mu.Unlock()
-	if number, ok := manifestNumber(fs.PathBase(name)); ok && g != nil {
+	// A checkpoint has manifests too, in another directory.
+	if number, ok := manifestNumber(fs.PathBase(name)); ok && g != nil && fs.PathDir(name) == db {
 		return &manifestFile{File: file, fs: fs.FS, dir: fs.PathDir(name), guard: g, number: number}, nil
 	}
 	return file, nil

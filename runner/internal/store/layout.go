@@ -109,13 +109,54 @@ func (s *Store) create() error {
 	if err := s.createDB(fresh); err != nil {
 		return fmt.Errorf("create database: %w", err)
 	}
-	if err := writeFormat(s.fs, s.dir); err != nil {
+	return publish(s.fs, s.dir)
+}
+
+// publish makes dir, which has an unfinished but complete database, a state directory.
+func publish(fs vfs.FS, dir string) error {
+	if err := writeFormat(fs, dir); err != nil {
 		return err
 	}
-	if err := s.fs.Rename(fresh, s.path(dbDir)); err != nil {
+	path := fs.PathJoin(dir, dbDir)
+	if err := fs.Rename(path+unfinished, path); err != nil {
 		return fmt.Errorf("name new database: %w", err)
 	}
-	return syncDir(s.fs, s.dir)
+	return syncDir(fs, dir)
+}
+
+// Checkpoint writes a copy of all commits so far to dir, which is created and must not be there. It
+// is a state directory. No transaction may be open in the goroutine that calls; others wait.
+func (s *Store) Checkpoint(dir string) error {
+	s.open.Lock()
+	defer s.open.Unlock()
+	if err := s.checkpoint(dir); err != nil {
+		return fmt.Errorf("copy state directory to %s: %w", dir, err)
+	}
+	return nil
+}
+
+func (s *Store) checkpoint(dir string) error {
+	if err := s.failedNow(); err != nil {
+		return err
+	}
+	fs := s.fs.FS // Nothing of the copy is for the guard of the original.
+	if _, err := fs.Stat(dir); err == nil {
+		return errors.New("it is there already")
+	}
+	if err := mkdirDurable(fs, dir); err != nil {
+		return err
+	}
+	fresh := fs.PathJoin(dir, dbDir+unfinished)
+	if err := s.db.Checkpoint(fresh, pebble.WithFlushedWAL()); err != nil {
+		return err
+	}
+	if err := createGuardFor(s.fs, fresh, s.chain.seq); err != nil {
+		return err
+	}
+	if err := errors.Join(syncDir(fs, fresh), syncDir(fs, dir)); err != nil {
+		return err
+	}
+	return publish(s.fs, dir)
 }
 
 // createDB makes a database without commits, and the guard that belongs to it.

@@ -68,7 +68,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		Logger:                      logger{s},
 		EventListener: &pebble.EventListener{
 			BackgroundError: s.backgroundError,
-			DataCorruption:  func(info pebble.DataCorruptionInfo) { s.fail(corrupt("%s", info)) },
+			DataCorruption:  s.dataCorruption,
 			FlushEnd:        s.flushEnded,
 		},
 	}
@@ -89,13 +89,21 @@ func orDefault(n, otherwise int64) int64 {
 	return n
 }
 
-// backgroundError ends the store at the first error of a flush or compaction. Pebble would try
-// again for ever, and block commits meanwhile.
+// dataCorruption is called in the middle of a read, which reports its error itself.
+func (s *Store) dataCorruption(info pebble.DataCorruptionInfo) {
+	if s.failedNow() == nil {
+		s.fail(corrupt("%s", info))
+	}
+}
+
+// backgroundError ends the store at the first error of a flush or compaction, and does not return:
+// Pebble would try again for ever, and block commits meanwhile.
 func (s *Store) backgroundError(err error) {
 	if errors.Is(err, pebble.ErrCancelledCompaction) || errors.Is(err, pebble.ErrClosed) {
 		return
 	}
 	s.fail(fmt.Errorf("write tables: %w", err))
+	select {}
 }
 
 func (s *Store) flushEnded(info pebble.FlushInfo) {

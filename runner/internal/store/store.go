@@ -108,7 +108,7 @@ func openLocked(dir string, o Options, readOnly bool) (_ *Store, err error) {
 	if err := s.guard.checkManifest(s.fs, s.path(dbDir)); err != nil {
 		return nil, err
 	}
-	s.fs.watch(s.guard, readOnly, s.fail)
+	s.fs.watch(s.path(dbDir), s.guard, readOnly, s.fail)
 	if s.db, err = s.openPebble(s.path(dbDir)); err != nil {
 		return nil, fmt.Errorf("%w; restore the directory from a copy", err)
 	}
