@@ -114,7 +114,7 @@ func TestSplitsTile(t *testing.T) {
 			}
 			if c.format == CSV {
 				exact := []string{
-					c.name + ":2@6=h1,h21,\"a\nb\"", c.name + ":4@14=h1,h22,\"say \"\"hi\"\"\n\nthere\"", c.name + ":7@38=h1,h23,c", c.name + ":9@43=h1,h24,d",
+					c.name + ":2@6=h1,h21,\"a\nb\"", c.name + ":4@14=h1,h22,\"say \"\"hi\"\"\n\nthere\"", c.name + ":7@36=h1,h23,c", c.name + ":9@41=h1,h24,d",
 				}
 				if diff := cmp.Diff(exact, want); diff != "" {
 					t.Errorf("records (-want +got):\n%s", diff)
