@@ -275,7 +275,7 @@ func (k *cluster) kill(t *testing.T) {
 		if kills == 2 {
 			break
 		}
-		k.awaitSome(t, "out", int64(perPartition/3*kills+1)) // Prism may read one partition after the other.
+		k.awaitSome(t, ended, "out", int64(perPartition/3*kills+1)) // Prism may read one partition after the other.
 		k.broker.Kill()
 		begin := time.Now()
 		k.broker.Restart()
@@ -300,7 +300,7 @@ func (k *cluster) kill(t *testing.T) {
 }
 
 // awaitSome waits until the pipeline is in the middle of reading and writing.
-func (k *cluster) awaitSome(t *testing.T, topic string, n int64) {
+func (k *cluster) awaitSome(t *testing.T, ended chan error, topic string, n int64) {
 	t.Helper()
 	for range 240 {
 		ends, err := k.admin.ListEndOffsets(t.Context(), topic)
@@ -309,7 +309,11 @@ func (k *cluster) awaitSome(t *testing.T, topic string, n int64) {
 				return
 			}
 		}
-		time.Sleep(250 * time.Millisecond)
+		select {
+		case err := <-ended:
+			t.Fatalf("the pipeline has ended early: %v", err)
+		case <-time.After(250 * time.Millisecond):
+		}
 	}
 	t.Fatalf("the pipeline has not written %d records to topic %s", n, topic)
 }

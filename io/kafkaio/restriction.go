@@ -29,7 +29,7 @@ type (
 type tracker struct {
 	rest Restriction
 	next int64 // The position; rest.Start <= next.
-	high int64 // The end of the partition as last seen, for progress.
+	high int64 // The end of the partition as last seen; 0 before that.
 	over bool  // A claim was refused.
 	err  error
 }
@@ -69,16 +69,18 @@ func (t *tracker) TryClaim(pos any) bool {
 func (t *tracker) GetError() error { return t.err }
 
 // TrySplit implements sdf.RTracker. An unbounded restriction is only checkpointed: two that follow each other
-// in one partition would read no faster.
+// in one partition would read no faster. A bounded one is split only where there are records already: a residual
+// that starts past the end could not be told from a log that was truncated.
 func (t *tracker) TrySplit(fraction float64) (primary, residual any, err error) {
 	if t.over || t.IsDone() || fraction > 0 && !t.rest.bounded() {
 		return t.rest, nil, nil
 	}
-	at := t.next
+	at, end := t.next, t.rest.End
 	if fraction > 0 {
-		at += int64(math.Ceil(min(fraction, 1) * float64(t.rest.End-t.next)))
+		end = min(end, t.high)
+		at += int64(math.Ceil(min(fraction, 1) * float64(end-t.next)))
 	}
-	if at >= t.rest.End {
+	if at >= end {
 		return t.rest, nil, nil
 	}
 	rest := t.rest

@@ -30,6 +30,7 @@ func FuzzTracker(f *testing.F) {
 		for len(work) > 0 && len(done) < 100 {
 			rt := newTracker(work[0])
 			work = work[1:]
+			rt.high = start + int64(len(ops))
 			pos := rt.rest.Start
 			for !rt.IsDone() {
 				op := byte(255)
@@ -53,7 +54,7 @@ func FuzzTracker(f *testing.F) {
 						break
 					}
 					p, q := primary.(Restriction), residual.(Restriction)
-					if p.Start != before.Start || p.End != q.Start || q.End != before.End || q.Start < pos || q.Start >= q.End {
+					if p.Start != before.Start || p.End != q.Start || q.End != before.End || q.Start < pos || q.Start >= q.End || fraction > 0 && q.Start >= rt.high {
 						t.Fatalf("%v split at %v into %v and %v, position %d", before, fraction, p, q, pos)
 					}
 					if fraction == 0 && !rt.IsDone() {
