@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kafkaio reads and writes Apache Kafka topics with franz-go, without an expansion service.
+//
+// Read is an unbounded splittable DoFn: one restriction per partition, and the position in the partition is
+// part of the restriction. Nothing is kept in consumer groups. Write is a keyed, idempotent producer.
+// The position is a value of its own: it moves over compacted records, markers and aborted transactions.
+//
+// # Delivery guarantees
+//
+// Read: a runner that commits a bundle's output and its residual together sees each record once, also after
+// a crash; nothing is lost or repeated by Read itself. A record that lies outside the stated range of event
+// time is a dead letter. An offset that the broker no longer has is an error, or a counted gap (GonePolicy).
+//
+// Write: at least once. Every record is acknowledged by all in-sync replicas before its bundle ends, and a
+// retry inside the client cannot write twice; but a bundle that runs again, after a crash or an error, writes
+// its records again. Order is kept per partition within a bundle.
+//
+// # Time
+//
+// The watermark of a partition is its latest event time less OutOfOrder. A partition that is caught up and
+// has been quiet for IdleAfter follows the clock of the worker instead: the time of the fetch that found
+// nothing, less one second for records on their way and OutOfOrder. So windows close when all partitions are silent, provided that event times are
+// not ahead of the clock; a partition with records yet to read is never idle, however slow. After a restart
+// the watermark stays where it was and the wait for idleness begins anew.
+//
+// As long as new partitions are looked for, the watermark of the whole read stays behind the time of the
+// last look, by the second and OutOfOrder too, so that their first records are not late.
+package kafkaio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/sdf"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+)
+
+func init() {
+	for _, v := range []any{Record{}, Header{}, DeadLetter{}, Restriction{}, WatermarkState{}, partition{}, discovery{}} {
+		beam.RegisterType(reflect.TypeOf(v))
+	}
+	register.DoFn3x1[context.Context, []byte, func(partition), error](&listFn{})
+	register.DoFn5x2[context.Context, *floor, *sdf.LockRTracker, []byte, func(beam.EventTime, partition), sdf.ProcessContinuation, error](&discoverFn{})
+	register.DoFn6x2[context.Context, *estimator, *sdf.LockRTracker, partition, func(beam.EventTime, Record), func(DeadLetter), sdf.ProcessContinuation, error](&readFn{})
+	register.DoFn6x1[context.Context, *estimator, *sdf.LockRTracker, partition, func(beam.EventTime, Record), func(DeadLetter), error](&readBoundedFn{})
+	register.DoFn3x1[context.Context, []byte, []byte, error](&writeKVFn{})
+	register.DoFn2x1[context.Context, Record, error](&writeRecordFn{})
+	register.Emitter1[partition]()
+	register.Emitter2[beam.EventTime, partition]()
+	register.Emitter2[beam.EventTime, Record]()
+	register.Emitter1[DeadLetter]()
+}
+
+// namespace is the namespace of the metrics.
+const namespace = "kafkaio"
+
+// Record is one record of a topic.
+type Record struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	Key       []byte
+	Value     []byte
+	NoKey     bool  // The record has no key, which is not an empty one.
+	Tombstone bool  // The record has no value, which is not an empty one.
+	Timestamp int64 // Milliseconds since 1970; -1 when the producer gave none.
+	Headers   []Header
+}
+
+// Header is a header of a record.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// DeadLetter is a record that has no acceptable event time, and why.
+type DeadLetter struct {
+	Code   string // FUTURE or BAD_TIME.
+	Error  string
+	Record Record
+}
+
+// Position says where in each partition a read starts or ends. The zero Position is the earliest record as a
+// start and never as an end.
+type Position struct {
+	Kind   string // "", "earliest", "latest", "offset" or "time".
+	Offset int64  // For "offset".
+	Millis int64  // For "time": milliseconds since 1970.
+}
+
+// Earliest is the first record that the broker has.
+func Earliest() Position { return Position{Kind: "earliest"} }
+
+// Latest is the end of the partition when the read starts. What an open transaction has written below it
+// belongs to the read: a bounded read waits for its outcome, and says so in the log.
+func Latest() Position { return Position{Kind: "latest"} }
+
+// AtOffset is an offset, the same in each partition; as an end it is exclusive and may lie in the future.
+func AtOffset(offset int64) Position { return Position{Kind: "offset", Offset: offset} }
+
+// AtTime is the first record with this timestamp or a later one, or the end if there is none.
+func AtTime(t time.Time) Position { return Position{Kind: "time", Millis: t.UnixMilli()} }
+
+// GonePolicy says what to do when the broker no longer has the wanted offset.
+type GonePolicy string
+
+const (
+	GoneFails   GonePolicy = ""         // The read fails and says which offset is gone, and which is the earliest.
+	GoneSkipsTo GonePolicy = "earliest" // It goes on with the earliest, and counts the gap in offsets_gone.
+)
+
+// ReadConfig says what to read.
+type ReadConfig struct {
+	Brokers []string // HOST:PORT each.
+	Topic   string
+	From    Position
+	To      Position // When set, the read is bounded; its end is fixed when it starts.
+
+	ReadUncommitted bool // Also what transactions have not committed; else only what is committed.
+
+	// EventTime takes the event time out of a record; nil takes the record's timestamp. It must be a function
+	// with a name, because a closure cannot travel to a worker. A record it refuses is a dead letter.
+	EventTime  func(Record) (time.Time, error)
+	OutOfOrder time.Duration // How far a record may lie before the latest one of its partition and be on time.
+	IdleAfter  time.Duration // Silence after which a caught-up partition holds no window; 10 s, negative: never.
+
+	MaxAhead  time.Duration // An event time further ahead of the clock, or of the record's timestamp, is dead (FUTURE); 5 min, negative: no bound.
+	MaxBehind time.Duration // An event time further before the record's timestamp is dead (BAD_TIME); 0: no bound.
+
+	OffsetGone GonePolicy
+	Discover   time.Duration // How often to look for new partitions; 2 s, negative: never. Not in a bounded read.
+	Timeout    time.Duration // How long brokers may be away before the bundle fails; 60 s.
+	FetchBytes int32         // What one fetch of a partition asks for; 4 MiB.
+}
+
+// closureName matches the names that the compiler gives to functions without one, and to method values.
+var closureName = regexp.MustCompile(`\.func\d+|-fm$`)
+
+func (c ReadConfig) withDefaults() (ReadConfig, error) {
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{{&c.IdleAfter, 10 * time.Second}, {&c.MaxAhead, 5 * time.Minute}, {&c.Discover, 2 * time.Second}, {&c.Timeout, time.Minute}} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if c.FetchBytes == 0 {
+		c.FetchBytes = 4 << 20
+	}
+	errs := []error{checkTopic(c.Brokers, c.Topic), c.From.check("From"), c.To.check("To")}
+	if c.To.Kind == "earliest" {
+		errs = append(errs, errors.New("To is earliest: a read has nothing to end with there"))
+	}
+	if c.From.Kind == "offset" && c.To.Kind == "offset" && c.To.Offset < c.From.Offset {
+		errs = append(errs, fmt.Errorf("To, offset %d, is before From, offset %d", c.To.Offset, c.From.Offset))
+	}
+	if c.OutOfOrder < 0 || c.MaxBehind < 0 || c.Timeout < 0 || c.FetchBytes < 0 {
+		errs = append(errs, errors.New("OutOfOrder, MaxBehind, Timeout and FetchBytes must not be negative"))
+	}
+	if c.Discover > 0 && c.Discover < time.Second {
+		errs = append(errs, fmt.Errorf("Discover is %v: want a second or more", c.Discover))
+	}
+	if c.OffsetGone != GoneFails && c.OffsetGone != GoneSkipsTo {
+		errs = append(errs, fmt.Errorf("OffsetGone is %q: want GoneFails or GoneSkipsTo", c.OffsetGone))
+	}
+	return c, errors.Join(errs...)
+}
+
+func (p Position) check(name string) error {
+	switch p.Kind {
+	case "", "earliest", "latest", "time":
+		return nil
+	case "offset":
+		if p.Offset < 0 {
+			return fmt.Errorf("%s is offset %d: want 0 or more", name, p.Offset)
+		}
+		return nil
+	}
+	return fmt.Errorf("%s is of kind %q: want earliest, latest, offset or time", name, p.Kind)
+}
+
+var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+
+func checkTopic(brokers []string, topic string) error {
+	var errs []error
+	if len(brokers) == 0 {
+		errs = append(errs, errors.New("Brokers is empty: name at least one HOST:PORT"))
+	}
+	for _, b := range brokers {
+		if host, port, ok := strings.Cut(b, ":"); !strings.HasPrefix(b, "[") && (!ok || host == "" || port == "") {
+			errs = append(errs, fmt.Errorf("broker %q: want HOST:PORT", b))
+		}
+	}
+	if !topicName.MatchString(topic) || topic == "." || topic == ".." {
+		errs = append(errs, fmt.Errorf("topic %q: want 1 to 249 of a-z A-Z 0-9 . _ -", topic))
+	}
+	return errors.Join(errs...)
+}

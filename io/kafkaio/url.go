@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kafkaio
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ParseURL reads the short form of a ReadConfig,
+//
+//	kafka://HOST:PORT[,HOST:PORT]/TOPIC[?from=POSITION&to=POSITION]
+//
+// where a position is earliest, latest, offset:N or time:RFC3339. For a write only brokers and topic count.
+func ParseURL(text string) (ReadConfig, error) {
+	cfg, err := parseURL(text)
+	if err != nil {
+		return ReadConfig{}, fmt.Errorf("kafkaio: %q: %w; want kafka://HOST:PORT[,HOST:PORT]/TOPIC?from=earliest|latest|offset:N|time:RFC3339&to=...", text, err)
+	}
+	return cfg, nil
+}
+
+func parseURL(text string) (cfg ReadConfig, err error) {
+	rest, ok := strings.CutPrefix(text, "kafka://")
+	if !ok {
+		return cfg, fmt.Errorf("it does not start with kafka://")
+	}
+	// Not url.Parse: it refuses a list of hosts.
+	rest, query, _ := strings.Cut(rest, "?")
+	hosts, topic, ok := strings.Cut(rest, "/")
+	if !ok || topic == "" {
+		return cfg, fmt.Errorf("it names no topic")
+	}
+	if strings.Contains(hosts, "@") {
+		return cfg, fmt.Errorf("it holds a user or password, which is not supported")
+	}
+	for _, b := range strings.Split(hosts, ",") {
+		host, port, err := net.SplitHostPort(b)
+		if err != nil || host == "" {
+			return cfg, fmt.Errorf("broker %q is not HOST:PORT", b)
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return cfg, fmt.Errorf("broker %q: port is not 1 to 65535", b)
+		}
+		cfg.Brokers = append(cfg.Brokers, b)
+	}
+	if cfg.Topic, err = url.PathUnescape(topic); err != nil {
+		return cfg, fmt.Errorf("topic: %w", err)
+	}
+	if err := checkTopic(cfg.Brokers, cfg.Topic); err != nil {
+		return cfg, err
+	}
+	values, err := url.ParseQuery(strings.ReplaceAll(query, "+", "%2B")) // A + is part of a time's zone.
+	if err != nil {
+		return cfg, err
+	}
+	for name, v := range values {
+		if len(v) != 1 {
+			return cfg, fmt.Errorf("%s is given %d times", name, len(v))
+		}
+		switch name {
+		case "from":
+			cfg.From, err = parsePosition(v[0])
+		case "to":
+			cfg.To, err = parsePosition(v[0])
+		default:
+			err = fmt.Errorf("not a parameter")
+		}
+		if err != nil {
+			return cfg, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	_, err = cfg.withDefaults()
+	return cfg, err
+}
+
+func parsePosition(text string) (Position, error) {
+	kind, arg, _ := strings.Cut(text, ":")
+	switch {
+	case text == "earliest" || text == "latest":
+		return Position{Kind: text}, nil
+	case kind == "offset":
+		n, err := strconv.ParseInt(arg, 10, 64)
+		if err != nil || n < 0 {
+			return Position{}, fmt.Errorf("offset %q is not a number from 0", arg)
+		}
+		return AtOffset(n), nil
+	case kind == "time":
+		t, err := time.Parse(time.RFC3339, arg)
+		if err != nil {
+			return Position{}, fmt.Errorf("time %q is not RFC3339, like 2026-05-01T12:00:00Z", arg)
+		}
+		return AtTime(t), nil
+	}
+	return Position{}, fmt.Errorf("%q is not a position", text)
+}
