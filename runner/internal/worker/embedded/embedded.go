@@ -78,7 +78,7 @@ func (w *Worker) Run(ctx context.Context, work bundle.Work, state State) (bundle
 	if err := ctx.Err(); err != nil {
 		return bundle.Result{}, err
 	}
-	if int(work.Stage) >= len(w.stages) || w.stages[work.Stage] == nil {
+	if work.Stage < 0 || int(work.Stage) >= len(w.stages) || w.stages[work.Stage] == nil {
 		return bundle.Result{}, fmt.Errorf("embedded: stage %d is not one of user code", work.Stage)
 	}
 	s := w.stages[work.Stage]

@@ -375,6 +375,9 @@ func (f *finalizer) ProcessElement(bf beam.BundleFinalization, s string, emit fu
 // The callbacks of every bundle run, also of a DoFn that is fused behind others, but only those
 // of bundles that were committed.
 func TestFinalize(t *testing.T) {
+	for _, n := range finalized {
+		n.Store(0)
+	}
 	j := newJob(t, func(s beam.Scope) {
 		first := beam.ParDo(s, &finalizer{"first"}, beam.Reshuffle(s, beam.ParDo(s, letters, beam.Impulse(s))))
 		beam.ParDo(s, same, beam.ParDo(s, &finalizer{"second"}, first))
