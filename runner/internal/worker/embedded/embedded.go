@@ -18,18 +18,12 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/exec"
 
 	"github.com/hornbeam-dev/hornbeam/runner/internal/bundle"
-	"github.com/hornbeam-dev/hornbeam/runner/internal/kv"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/plan"
+	"github.com/hornbeam-dev/hornbeam/runner/internal/worker"
 )
 
-// State is what a bundle may read. The worker closes the Views it gets; they are used by one
-// goroutine.
-type State interface {
-	// Group returns the rows of the stage's own state in a key group.
-	Group(g bundle.KeyGroup) kv.View
-	// Side returns the rows of a View stage.
-	Side(v plan.StageID) kv.View
-}
+// EnvironmentURN is the environment of transforms that run in this process.
+const EnvironmentURN = "beam:env:hornbeam_embedded:v1"
 
 // Options are the choices of a job that a worker has to know.
 type Options struct {
@@ -74,7 +68,7 @@ func New(p *plan.Plan, o Options) *Worker {
 
 // Run runs a bundle to its end, or until ctx is done: then user code that does not watch its own
 // context is waited for. An error of user code is an *Error.
-func (w *Worker) Run(ctx context.Context, work bundle.Work, state State) (bundle.Result, error) {
+func (w *Worker) Run(ctx context.Context, work bundle.Work, state worker.State) (bundle.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return bundle.Result{}, err
 	}

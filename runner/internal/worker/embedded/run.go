@@ -15,6 +15,7 @@ import (
 
 	"github.com/hornbeam-dev/hornbeam/runner/internal/bundle"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/event"
+	"github.com/hornbeam-dev/hornbeam/runner/internal/worker"
 )
 
 // run is a bundle that is being run. It is what the SDK's executor sees of the runner: its
@@ -24,7 +25,7 @@ type run struct {
 	worker *Worker
 	stage  *stage
 	work   bundle.Work
-	state  State
+	state  worker.State
 
 	caller context.Context
 	ctx    context.Context // Of caller; also done when the bundle has failed. Holds the metrics.
@@ -45,7 +46,7 @@ var (
 	_ exec.StateReader = (*run)(nil)
 )
 
-func newRun(ctx context.Context, w *Worker, s *stage, work bundle.Work, state State) *run {
+func newRun(ctx context.Context, w *Worker, s *stage, work bundle.Work, state worker.State) *run {
 	r := &run{worker: w, stage: s, work: work, state: state, caller: ctx}
 	ctx, r.cancel = context.WithCancelCause(ctx)
 	r.ctx = metrics.SetBundleID(ctx, work.ID.String())
