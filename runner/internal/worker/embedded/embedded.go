@@ -72,7 +72,7 @@ func (w *Worker) Run(ctx context.Context, work bundle.Work, state worker.State) 
 	if err := ctx.Err(); err != nil {
 		return bundle.Result{}, err
 	}
-	if int(work.Stage) >= len(w.stages) || w.stages[work.Stage] == nil {
+	if work.Stage < 0 || int(work.Stage) >= len(w.stages) || w.stages[work.Stage] == nil {
 		return bundle.Result{}, fmt.Errorf("embedded: stage %d is not one of user code", work.Stage)
 	}
 	s := w.stages[work.Stage]

@@ -35,8 +35,8 @@ func userError(s *stage, names map[string]string, err error) error {
 		pid      = ", PID:"
 		doFn     = ", Name: "
 		end      = "] failed:\n"
+		dump     = "while executing "
 		causedBy = "\n\tcaused by:\n"
-		panicked = "panic: "
 	)
 	if _, rest, ok := strings.Cut(text, head); ok {
 		where, cause, found := strings.Cut(rest, end)
@@ -49,11 +49,10 @@ func userError(s *stage, names map[string]string, err error) error {
 			return e
 		}
 	}
-	if i := strings.LastIndex(text, causedBy); i >= 0 {
-		text = text[i+len(causedBy):]
-	}
-	if i := strings.Index(text, panicked); i > 0 && strings.HasPrefix(err.Error(), panicked) {
-		text = text[i:]
+	if _, rest, ok := strings.Cut(text, dump); ok {
+		if _, cause, ok := strings.Cut(rest, causedBy); ok {
+			text = cause
+		}
 	}
 	e.Text = escape(text)
 	return e

@@ -192,8 +192,24 @@ func (j *job) run(ctx context.Context, id plan.StageID) (bundle.Result, error) {
 	}
 	if err == nil {
 		j.commit(id, r)
+		j.putBack(w, r)
 	}
 	return r, err
+}
+
+// putBack lets what a splittable stage did not do wait for its next bundle.
+func (j *job) putBack(w bundle.Work, r bundle.Result) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, res := range r.Residuals {
+		in := j.box(w.Stage, 0)
+		in.Chunks = append(in.Chunks, bundle.Chunk{Count: 1, Bytes: res.Element})
+	}
+	if r.Unprocessed > 0 {
+		chunks := w.Inputs[0].Chunks
+		in := j.box(w.Stage, 0)
+		in.Chunks = append(in.Chunks, chunks[len(chunks)-r.Unprocessed:]...)
+	}
 }
 
 // all runs every stage once, in order.
@@ -219,6 +235,16 @@ func (j *job) upTo(s *plan.Stage) bundle.Work {
 		}
 	}
 	return j.work(s.ID)
+}
+
+// after runs the stages behind one.
+func (j *job) after(s *plan.Stage) {
+	j.t.Helper()
+	for id := s.ID + 1; int(id) < len(j.plan.Stages); id++ {
+		if _, err := j.run(context.Background(), id); err != nil {
+			j.t.Fatal(err)
+		}
+	}
 }
 
 func impulse(s *plan.Stage) bundle.Result {

@@ -29,9 +29,13 @@ type sink struct {
 
 // classChunks is what was put together for the consumers of a class.
 type classChunks struct {
-	open []builder // By key group, one for consumers that are not keyed.
+	open *builders
 	done []groupChunk
 }
+
+// builders are by key group, or one for consumers that are not keyed. Their memory goes from
+// bundle to bundle, while chunks get just what they need.
+type builders []builder
 
 type groupChunk struct {
 	group bundle.KeyGroup
@@ -49,12 +53,17 @@ type builder struct {
 func (s *sink) init(r *run, spec *outputSpec, collection string) {
 	s.run, s.spec, s.collection = r, spec, collection
 	s.classes = make([]classChunks, len(spec.classes))
-	for i, c := range spec.classes {
-		groups := 1
-		if c.key != nil {
-			groups = r.worker.options.KeyGroups
+	for i := range spec.classes {
+		c := &spec.classes[i]
+		if b, ok := c.builders.Get().(*builders); ok {
+			s.classes[i].open = b
+			continue
 		}
-		s.classes[i].open = make([]builder, groups)
+		b := make(builders, 1)
+		if c.key != nil {
+			b = make(builders, r.worker.options.KeyGroups)
+		}
+		s.classes[i].open = &b
 	}
 }
 
@@ -104,9 +113,9 @@ func (s *sink) add(p []byte) error {
 			if err != nil {
 				return fmt.Errorf("key: %w", err)
 			}
-			group, limit = bundle.KeyGroupOf(p[n:n+size], len(c.open)), groupChunkLimit
+			group, limit = bundle.KeyGroupOf(p[n:n+size], len(*c.open)), groupChunkLimit
 		}
-		b := &c.open[group]
+		b := &(*c.open)[group]
 		if b.count > 0 && (spec.single || len(b.bytes)+len(p) > limit) {
 			c.cut(group)
 		}
@@ -122,22 +131,28 @@ func (s *sink) add(p []byte) error {
 
 // cut ends the chunk of a group.
 func (c *classChunks) cut(group bundle.KeyGroup) {
-	b := &c.open[group]
+	b := &(*c.open)[group]
 	c.done = append(c.done, groupChunk{group, bundle.Chunk{
-		Count: b.count, Bytes: b.bytes, MinTimestamp: b.min, MaxWindow: b.maxWindow,
+		Count: b.count, Bytes: append(make([]byte, 0, len(b.bytes)), b.bytes...),
+		MinTimestamp: b.min, MaxWindow: b.maxWindow,
 	}})
-	*b = builder{}
+	b.bytes, b.count = b.bytes[:0], 0
+	if cap(b.bytes) > 2*chunkLimit {
+		b.bytes = nil // One large element is no reason to keep so much.
+	}
 }
 
-// appendOutputs appends the chunks for all consumers, which share the bytes.
+// appendOutputs appends the chunks for all consumers, which share the bytes. It ends the sink.
 func (s *sink) appendOutputs(all []bundle.Output, output int) []bundle.Output {
 	for i := range s.classes {
 		spec, c := &s.spec.classes[i], &s.classes[i]
-		for group := range c.open {
-			if c.open[group].count > 0 {
+		for group := range *c.open {
+			if (*c.open)[group].count > 0 {
 				c.cut(bundle.KeyGroup(group))
 			}
 		}
+		spec.builders.Put(c.open)
+		c.open = nil
 		for _, consumer := range spec.consumers {
 			for _, done := range c.done {
 				if !spec.maxWindow {

@@ -53,6 +53,7 @@ type class struct {
 	single    bool        // One element in a chunk, because each is a restriction.
 	maxWindow bool
 	consumers []int
+	builders  *sync.Pool // Of *builders.
 }
 
 func newStage(p *plan.Plan, ps *plan.Stage) *stage {
@@ -108,7 +109,10 @@ func (s *stage) compile(p *plan.Plan) error {
 
 // add puts a consumer into the class of those with the same needs.
 func (o *outputSpec) add(consumer *plan.Stage, index int) error {
-	c := class{single: consumer.Splittable, maxWindow: len(consumer.Sides) > 0, consumers: []int{index}}
+	c := class{
+		single: consumer.Splittable, maxWindow: len(consumer.Sides) > 0,
+		consumers: []int{index}, builders: new(sync.Pool),
+	}
 	if consumer.Keyed() {
 		var err error
 		if c.key, err = coder.Compile(*consumer.Key); err != nil {
