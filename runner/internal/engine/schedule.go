@@ -265,7 +265,8 @@ func Load(p *plan.Plan, o Order, view kv.View) (bundle.Work, error) {
 }
 
 // loadTimers reads the due timers of a key group: those in event time, by time, then those in
-// processing time. Expiry comes last among the timers of its time.
+// processing time. The state of a key and window does not expire in a bundle that fires other timers
+// of theirs: those may still need it, and set timers again.
 func loadTimers(view kv.View, o Order, g bundle.KeyGroup) ([]bundle.Timer, error) {
 	var timers []bundle.Timer
 	var failed error
@@ -292,5 +293,17 @@ func loadTimers(view kv.View, o Order, g bundle.KeyGroup) ([]bundle.Timer, error
 	slices.SortStableFunc(timers, func(a, b bundle.Timer) int {
 		return cmp.Or(cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.Due, b.Due), cmp.Compare(a.Kind, b.Kind))
 	})
+	needed := map[string]bool{}
+	for i := range timers {
+		if timers[i].Kind != bundle.ExpiryTimer {
+			needed[timerCell(&timers[i])] = true
+		}
+	}
+	timers = slices.DeleteFunc(timers, func(t bundle.Timer) bool {
+		return t.Kind == bundle.ExpiryTimer && needed[timerCell(&t)]
+	})
 	return timers, failed
 }
+
+// timerCell names the key and window of a timer.
+func timerCell(t *bundle.Timer) string { return string(appendBytes(appendBytes(nil, t.Key), t.Window)) }
