@@ -52,8 +52,9 @@ func (e *Engine) Check(view kv.View) error {
 
 // check compares the index of a stage with that of a fresh one.
 func (s *stage) check(fresh *stage) error {
-	type sums struct{ bytes, elements, timers, userTimes int }
-	got, want := sums{s.bytes, s.elements, s.timers, s.userTimes}, sums{fresh.bytes, fresh.elements, fresh.timers, fresh.userTimes}
+	type sums struct{ bytes, elements, timers, userTimes, suspects int }
+	got := sums{s.bytes, s.elements, s.timers, s.userTimes, s.suspects}
+	want := sums{fresh.bytes, fresh.elements, fresh.timers, fresh.userTimes, fresh.suspects}
 	switch {
 	case s.in != fresh.in || s.out != fresh.out:
 		return fmt.Errorf("its watermarks are %v %v, and %v %v in the table", s.in, s.out, fresh.in, fresh.out)
@@ -74,7 +75,7 @@ func (s *stage) check(fresh *stage) error {
 		}
 		if !slices.EqualFunc(g.entries, f.entries, func(a, b *entry) bool {
 			left := *a
-			left.taken = false
+			left.taken, left.retryAt = b.taken, b.retryAt // Forgotten at a restart.
 			return left == *b
 		}) {
 			return fmt.Errorf("the mailbox of key group %d differs", i)

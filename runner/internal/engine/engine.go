@@ -74,6 +74,7 @@ type Engine struct {
 type stage struct {
 	*plan.Stage
 	groups    []*group
+	suspects  int             // Of a stage without keys: chunks whose bundle has failed.
 	pending   watermark.Holds // The watermarks of the entries in the mailbox.
 	holds     watermark.Holds // The output timestamps of timers.
 	bytes     int             // In the mailbox.
@@ -90,13 +91,21 @@ type stage struct {
 
 // group is the index of one key group of a stage.
 type group struct {
-	entries  []*entry
-	due      [2]event.Timestamp // By domain: a bound below which no timer is due.
-	busy     bool               // Of a keyed stage: a bundle works on it.
-	attempts int
-	retryAt  event.Timestamp
-	limit    int // After failures: the number of chunks a bundle may take.
+	entries []*entry
+	due     [2]event.Timestamp // By domain: a bound below which no timer is due.
+	busy    bool               // Of a keyed stage: a bundle works on it.
+	suspect                    // Of a keyed stage.
 }
+
+// suspect is what is known of a piece of work whose bundle has failed: a key group, or a chunk of a
+// stage without keys. It runs alone until it has succeeded, so that the one at fault is found.
+type suspect struct {
+	attempts int // That have failed.
+	retryAt  event.Timestamp
+}
+
+// innocent is work that has not failed.
+var innocent = suspect{retryAt: event.MinTimestamp}
 
 // inflight is a running bundle.
 type inflight struct {
@@ -152,7 +161,7 @@ func (e *Engine) newStage(p *plan.Stage) *stage {
 func newGroup() *group {
 	return &group{
 		due:     [2]event.Timestamp{noTimer, noTimer},
-		retryAt: event.MinTimestamp,
+		suspect: innocent,
 	}
 }
 
@@ -257,8 +266,12 @@ func (e *Engine) resume(tx kv.Tx) {
 	tx.Set(jobKey("state"), []byte{byte(Running)})
 	clearTable(tx, []byte{tableAttempts})
 	for _, s := range e.stages {
+		s.suspects = 0
 		for _, g := range s.groups {
-			g.attempts = 0
+			g.suspect = innocent
+			for _, in := range g.entries {
+				in.suspect = innocent
+			}
 		}
 	}
 }

@@ -107,7 +107,7 @@ func (e *Engine) startBundle(s *stage) bool {
 
 // ready tells whether an entry may run now.
 func (e *Engine) ready(s *stage, in *entry) bool {
-	return !in.taken && in.notBefore <= e.clock && e.sidesReady(s, in.maxWindow)
+	return !in.taken && in.notBefore <= e.clock && in.retryAt <= e.clock && e.sidesReady(s, in.maxWindow)
 }
 
 // take adds entries of a key group to a bundle.
@@ -124,12 +124,8 @@ func (b *inflight) take(g bundle.KeyGroup, entries []*entry, fire bool) {
 // takeRestriction takes the restriction that is furthest behind, so that it does not hold the
 // watermark back longer than it must.
 func (e *Engine) takeRestriction(s *stage, b *inflight) {
-	g := s.groups[0]
-	if g.retryAt > e.clock {
-		return
-	}
 	var first *entry
-	for _, in := range g.entries {
+	for _, in := range s.groups[0].entries {
 		if e.ready(s, in) && (first == nil || in.watermark < first.watermark) {
 			first = in
 		}
@@ -141,12 +137,8 @@ func (e *Engine) takeRestriction(s *stage, b *inflight) {
 
 // takeChunks takes chunks of a stage without keys, in the order in which they came.
 func (e *Engine) takeChunks(s *stage, b *inflight) {
-	g := s.groups[0]
-	if g.retryAt > e.clock {
-		return
-	}
 	quota := e.quota(s, s.bytes)
-	if entries := e.fill(s, g, &quota); len(entries) > 0 {
+	if entries := e.fill(s, s.groups[0], &quota); len(entries) > 0 {
 		b.take(0, entries, false)
 	}
 }
@@ -164,7 +156,7 @@ func (e *Engine) takeGroups(s *stage, b *inflight) {
 		if quota.full() {
 			return
 		}
-		if g.busy || g.retryAt > e.clock {
+		if g.busy || g.retryAt > e.clock || g.attempts > 0 && len(b.order.Inputs) > 0 {
 			continue
 		}
 		entries := e.fill(s, g, &quota)
@@ -177,6 +169,9 @@ func (e *Engine) takeGroups(s *stage, b *inflight) {
 		}
 		g.busy = true
 		b.take(bundle.KeyGroup(i), entries, fire)
+		if g.attempts > 0 {
+			return
+		}
 	}
 }
 
@@ -197,11 +192,11 @@ func (e *Engine) quota(s *stage, waiting int) quota {
 	}
 }
 
-// fill returns the ready entries of a key group that fit into q, and at least one.
+// fill returns the ready entries of a key group that fit into q, and at least one. A suspect is alone.
 func (e *Engine) fill(s *stage, g *group, q *quota) []*entry {
 	var entries []*entry
 	for _, in := range g.entries {
-		if q.full() || g.limit > 0 && len(entries) == g.limit {
+		if q.full() || g.attempts > 0 && len(entries) == 1 {
 			break
 		}
 		if !e.ready(s, in) {
@@ -209,6 +204,12 @@ func (e *Engine) fill(s *stage, g *group, q *quota) []*entry {
 				break // Chunks of a key group stay in order.
 			}
 			continue
+		}
+		if in.attempts > 0 {
+			if len(entries) > 0 {
+				continue
+			}
+			return []*entry{in}
 		}
 		entries = append(entries, in)
 		q.bytes -= in.size

@@ -41,7 +41,7 @@ import (
 //	               row[/GROUP] KEY=VALUE                           a row of state
 //	               unprocessed N, late N, finalize
 //	fail ID TEXT   a bundle that left no result
-//	clock MILLIS   time passes
+//	clock MILLIS   time passes; a job is submitted at 0
 //	cancel TEXT
 //	watermarks     of the stages, input and output
 //	waits          what the stages wait for
@@ -62,6 +62,7 @@ type script struct {
 	table  *kv.Mem
 	engine *engine.Engine
 	loaded map[string]bundle.Work
+	now    event.Timestamp
 }
 
 func (s *script) run(t *testing.T, d *datadriven.TestData) string {
@@ -83,7 +84,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	case "fail":
 		return s.step(t, engine.BundleFailed{ID: parseID(t, d.CmdArgs[0].Key), Err: rest(d.CmdArgs[1:])})
 	case "clock":
-		return s.step(t, engine.ClockAdvanced{Now: event.Timestamp(number(t, d.CmdArgs[0].Key))})
+		s.now = event.Timestamp(number(t, d.CmdArgs[0].Key))
+		return s.step(t)
 	case "cancel":
 		return s.step(t, engine.Cancelled{Reason: rest(d.CmdArgs)})
 	case "watermarks":
@@ -153,16 +155,16 @@ func (s *script) boot(t *testing.T, first engine.Message) string {
 	return s.step(t, first)
 }
 
-// step is what the driver does with a message.
-func (s *script) step(t *testing.T, m engine.Message) string {
+// step is what the driver does with messages.
+func (s *script) step(t *testing.T, messages ...engine.Message) string {
 	t.Helper()
 	tx := s.table.Begin()
-	actions, err := s.engine.Step(tx, m)
+	actions, err := s.engine.Step(tx, append([]engine.Message{engine.ClockAdvanced{Now: s.now}}, messages...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.engine.Check(tx); err != nil {
-		t.Errorf("after %T: %v", m, err)
+		t.Errorf("after %T: %v", messages, err)
 	}
 	if _, err := tx.Commit(); err != nil {
 		t.Fatal(err)

@@ -159,12 +159,12 @@ func (e *Engine) nextClock() event.Timestamp {
 		for _, g := range s.groups {
 			later(g.retryAt)
 			later(g.due[plan.ProcessingTime])
-			if !s.Splittable {
+			if !s.Splittable && s.suspects == 0 {
 				continue
 			}
 			for _, entry := range g.entries {
 				if !entry.taken {
-					later(entry.notBefore)
+					later(max(entry.notBefore, entry.retryAt))
 				}
 			}
 		}
