@@ -94,6 +94,7 @@ type group struct {
 	entries []*entry
 	due     [2]event.Timestamp // By domain: a bound below which no timer is due.
 	busy    bool               // Of a keyed stage: a bundle works on it.
+	fired   bool               // Its last bundle fired timers.
 	suspect                    // Of a keyed stage.
 }
 

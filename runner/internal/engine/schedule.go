@@ -159,15 +159,21 @@ func (e *Engine) takeGroups(s *stage, b *inflight) {
 		if g.busy || g.retryAt > e.clock || g.attempts > 0 && len(b.order.Inputs) > 0 {
 			continue
 		}
-		entries := e.fill(s, g, &quota)
-		fire := e.timerDue(s, g)
+		entries, fire := e.fill(s, g, &quota), e.timerDue(s, g)
+		if fire && len(entries) > 0 && s.Kind == plan.User {
+			// An element may clear or overwrite a timer that is due, so they take turns. What is
+			// put back here still counts in the quota, which is only a measure.
+			if fire = !g.fired; fire {
+				entries = nil
+			}
+		}
 		if len(entries) == 0 && !fire {
 			continue
 		}
 		if fire {
 			quota.bytes -= timersCost
 		}
-		g.busy = true
+		g.busy, g.fired = true, fire
 		b.take(bundle.KeyGroup(i), entries, fire)
 		if g.attempts > 0 {
 			return

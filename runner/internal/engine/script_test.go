@@ -200,7 +200,11 @@ func (s *script) load(t *testing.T, o engine.Order) string {
 			text += fmt.Sprintf(" /%d", in.Group)
 		}
 		for _, c := range in.Chunks {
-			text += fmt.Sprintf(" [%s]", strings.TrimFunc(string(c.Bytes), func(r rune) bool { return r < '!' || r > '~' }))
+			words := strings.TrimSpace(string(c.Bytes))
+			if strings.Contains(words, "\x00") {
+				words = "impulse"
+			}
+			text += fmt.Sprintf(" [%s]", words)
 		}
 		for _, timer := range in.Timers {
 			text += fmt.Sprintf(" %s.%s@%s", timer.Key, timer.Tag, timerTime(timer))
