@@ -112,8 +112,7 @@ var innocent = suspect{retryAt: event.MinTimestamp}
 type inflight struct {
 	order   Order
 	taken   [][]*entry // By input of the order.
-	splitAt event.Timestamp
-	split   bool // A checkpoint was asked for.
+	splitAt event.Timestamp // When it is asked for a checkpoint.
 }
 
 // New returns the engine of a job whose facts are in view. For a new job the table is empty and
@@ -235,18 +234,23 @@ func (e *Engine) setClock(tx kv.Tx, now event.Timestamp) {
 }
 
 // checkpointOverdue asks the bundles of a splittable stage that have run for the commit interval
-// for a checkpoint.
+// for a checkpoint, and asks again after another one: a worker that has not begun a bundle, or is
+// between two elements, may have nothing to give up.
 func (e *Engine) checkpointOverdue(s *stage) {
 	if s.running == 0 {
 		return
 	}
 	for _, id := range e.sortedRunning() {
 		b := e.running[id]
-		if b.order.Stage == s.ID && !b.split && b.splitAt <= e.clock {
-			b.split = true
+		if b.order.Stage == s.ID && b.splitAt <= e.clock {
+			b.splitAt = e.nextSplit()
 			e.do(SplitBundle{ID: id})
 		}
 	}
+}
+
+func (e *Engine) nextSplit() event.Timestamp {
+	return e.clock.Add(max(e.opt.CommitInterval, time.Millisecond))
 }
 
 // end writes the end of the job and forgets everything that only a running job needs.

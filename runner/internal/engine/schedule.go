@@ -94,7 +94,7 @@ func (e *Engine) startBundle(s *stage) bool {
 	b.order.Now = e.clock
 	b.splitAt = event.MaxTimestamp
 	if s.Splittable && e.stream == nil {
-		b.splitAt = e.clock.Add(e.opt.CommitInterval)
+		b.splitAt = e.nextSplit()
 	}
 	e.running[b.order.ID] = b
 	s.running++

@@ -170,9 +170,7 @@ func (e *Engine) nextClock() event.Timestamp {
 		}
 	}
 	for _, b := range e.running {
-		if !b.split {
-			at = min(at, b.splitAt)
-		}
+		at = min(at, b.splitAt)
 	}
 	return at
 }
