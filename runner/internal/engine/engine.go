@@ -287,8 +287,13 @@ func (e *Engine) finishIfDone(tx kv.Tx) {
 		return
 	}
 	for _, s := range e.stages {
-		if s.out < event.MaxTimestamp || s.elements > 0 || s.queued() > 0 || s.userTimes > 0 {
+		if s.out < event.MaxTimestamp || s.queued() > 0 || s.userTimes > 0 {
 			return
+		}
+		for _, g := range s.groups {
+			if e.isDue(s, plan.EventTime, g.due[plan.EventTime]) {
+				return // It may hold no watermark.
+			}
 		}
 	}
 	e.end(tx, Done, "")
