@@ -33,14 +33,16 @@ import (
 //	options        name=number …
 //	submit         a new job
 //	restart        the process ends, and another one goes on with the table
-//	done ID        a bundle's result, one item a line:
+//	done BUNDLE    a bundle's result, one item a line; BUNDLE is an ID, or the name of a stage for the
+//	               oldest bundle of that stage that runs:
 //	               out OUTPUT[/GROUP] WORD@TIME … [until=TIME]     a chunk; until is its MaxWindow
 //	               rest WORD@WATERMARK [after MILLIS]              a residual
 //	               set|clear [/GROUP] KEY TAG DOMAIN DUE [HOLD]    a timer; DOMAIN is event, processing,
 //	                                                               expiry or group
-//	               row[/GROUP] KEY=VALUE                           a row of state
+//	               row[/GROUP] KEY=VALUE [TIME]                    a row of state; of a side input its
+//	                                                               key begins with the end of its window
 //	               unprocessed N, late N, finalize
-//	fail ID TEXT   a bundle that left no result
+//	fail BUNDLE …  a bundle that left no result
 //	clock MILLIS   time passes; a job is submitted at 0
 //	cancel TEXT
 //	watermarks     of the stages, input and output
@@ -63,6 +65,8 @@ type script struct {
 	engine *engine.Engine
 	loaded map[string]bundle.Work
 	now    event.Timestamp
+
+	running []string // IDs.
 }
 
 func (s *script) run(t *testing.T, d *datadriven.TestData) string {
@@ -80,9 +84,9 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		s.opt.Epoch++
 		return s.boot(t, engine.Restarted{})
 	case "done":
-		return s.step(t, s.done(t, d.CmdArgs[0].Key, d.Input))
+		return s.step(t, s.done(t, s.bundle(t, d.CmdArgs[0].Key), d.Input))
 	case "fail":
-		return s.step(t, engine.BundleFailed{ID: parseID(t, d.CmdArgs[0].Key), Err: rest(d.CmdArgs[1:])})
+		return s.step(t, engine.BundleFailed{ID: parseID(t, s.bundle(t, d.CmdArgs[0].Key)), Err: rest(d.CmdArgs[1:])})
 	case "clock":
 		s.now = event.Timestamp(number(t, d.CmdArgs[0].Key))
 		return s.step(t)
@@ -97,6 +101,21 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	}
 	t.Fatalf("unknown command %s", d.Cmd)
 	return ""
+}
+
+// bundle returns the ID of a bundle that is named by its ID or stage, and takes it for ended.
+func (s *script) bundle(t *testing.T, name string) string {
+	t.Helper()
+	for i, id := range s.running {
+		if name == id || name == s.plan.Stages[s.loaded[id].Stage].Name {
+			s.running = slices.Delete(s.running, i, i+1)
+			return id
+		}
+	}
+	if !strings.Contains(name, ".") {
+		t.Fatalf("no bundle of %s is running", name)
+	}
+	return name
 }
 
 func (s *script) stages(f func(engine.StageSnapshot) string) string {
@@ -151,7 +170,7 @@ func (s *script) boot(t *testing.T, first engine.Message) string {
 	if err != nil {
 		return fmt.Sprintf("error: %v\n", err)
 	}
-	s.engine, s.loaded = e, map[string]bundle.Work{}
+	s.engine, s.loaded, s.running = e, map[string]bundle.Work{}, nil
 	return s.step(t, first)
 }
 
@@ -194,6 +213,7 @@ func (s *script) load(t *testing.T, o engine.Order) string {
 		t.Fatal(err)
 	}
 	s.loaded[o.ID.String()] = work
+	s.running = append(s.running, o.ID.String())
 	text := fmt.Sprintf("run %v %s at %v", o.ID, s.plan.Stages[o.Stage].Name, o.Watermark)
 	for _, in := range work.Inputs {
 		if s.plan.Stages[o.Stage].Keyed() {
@@ -256,7 +276,11 @@ func (s *script) done(t *testing.T, id, input string) engine.BundleDone {
 			groups[g].Timers = append(groups[g].Timers, parseTimer(t, f))
 		case "row":
 			k, v, _ := strings.Cut(f[1], "=")
-			groups[g].Writes = append(groups[g].Writes, bundle.Write{Key: []byte(k), Value: []byte(v)})
+			var key []byte
+			if len(f) > 2 {
+				key = event.AppendTimestamp(nil, timestamp(t, f[2]))
+			}
+			groups[g].Writes = append(groups[g].Writes, bundle.Write{Key: append(key, k...), Value: []byte(v)})
 		case "unprocessed":
 			r.Unprocessed = number(t, f[1])
 			r.Counts.In -= int64(r.Unprocessed)
