@@ -206,10 +206,7 @@ func (e *Engine) fill(s *stage, g *group, q *quota) []*entry {
 			break
 		}
 		if !e.ready(s, in) {
-			if s.Keyed() {
-				break // Chunks of a key group stay in order.
-			}
-			continue
+			continue // What waits for its side input keeps nothing back that does not.
 		}
 		if in.attempts > 0 {
 			if len(entries) > 0 {

@@ -222,7 +222,7 @@ func (s *script) load(t *testing.T, o engine.Order) string {
 		for _, c := range in.Chunks {
 			words := strings.TrimSpace(string(c.Bytes))
 			if strings.Contains(words, "\x00") {
-				words = "impulse"
+				words = "bytes"
 			}
 			text += fmt.Sprintf(" [%s]", words)
 		}
