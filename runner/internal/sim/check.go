@@ -166,7 +166,29 @@ func (c *checks) after(tx *diskTx, messages []engine.Message, actions []engine.A
 			}
 		}
 	}
+	if err := c.checkViews(tx, &snap); err != nil {
+		return err
+	}
 	return c.checkExpiry(tx)
+}
+
+// checkViews looks for windows of side inputs that no reader can ask for, each time the watermark of
+// the reader has moved.
+func (c *checks) checkViews(tx *diskTx, snap *engine.Snapshot) error {
+	p := c.w.pipeline
+	var failed error
+	for _, reader := range p.plan.Stages {
+		if len(reader.Sides) == 0 || p.fn.Global() || c.toldYet[reader.ID].out == snap.Stages[reader.ID].Out {
+			continue
+		}
+		prefix := engine.StatePrefix(reader.Sides[0].View, 0)
+		low := event.AppendTimestamp(bytes.Clone(prefix), snap.Stages[reader.ID].Out.Add(-p.fn.AllowedLateness))
+		tx.Scan(prefix, low, func(key, _ []byte) bool {
+			failed = fmt.Errorf("row %q of a side input is still there", key)
+			return false
+		})
+	}
+	return failed
 }
 
 // checkTraces looks at what was written for messages that have nothing to say.
@@ -368,9 +390,9 @@ func (p *pipeline) check(got map[string]int64) error {
 		transform, name, _ := strings.Cut(name, ": ")
 		value, number, _ := strings.Cut(name, "#")
 		switch {
-		case transform == "values" && strings.HasPrefix(name, "pane "):
+		case transform == "values" && strings.Contains(name, "pane "):
 			if n != 1 {
-				return fmt.Errorf("%d times %s on time", n, name)
+				return fmt.Errorf("%d times %s", n, name)
 			}
 		case transform == "values" && strings.HasPrefix(name, "on time "):
 		case transform == "values" || transform == "counts":
@@ -389,17 +411,42 @@ func (p *pipeline) check(got map[string]int64) error {
 			return fmt.Errorf("%d times %q in values", got["values: "+name], name)
 		case got["count: accepted "+name] != 1:
 			return fmt.Errorf("%d times %q was accepted", got["count: accepted "+name], name)
-		case grouped && got["values: on time "+name] != 1:
+		case grouped && !p.triggers && got["values: on time "+name] != 1:
 			return fmt.Errorf("%d times %q on time", got["values: on time "+name], name)
 		}
 		if got["count: last "+cell] == 0 {
 			return fmt.Errorf("a timer of %q that holds nothing did not fire", cell)
 		}
 	}
+	if err := checkPanes(got); err != nil {
+		return err
+	}
 	for cell, n := range accepted {
 		for i := range n {
 			if name := fmt.Sprint(cell, i+1); numbers[name] != 1 {
 				return fmt.Errorf("%d times number %q", numbers[name], name)
+			}
+		}
+	}
+	return nil
+}
+
+// checkPanes looks whether the panes of each key and window are numbered from 0 without a gap, and
+// whether the last one is the last.
+func checkPanes(got map[string]int64) error {
+	panes := map[string]int{}
+	for name := range got {
+		if rest, ok := strings.CutPrefix(name, "values: pane "); ok {
+			panes[rest[:strings.LastIndexByte(rest, ' ')+1]]++
+		}
+	}
+	for cell, n := range panes {
+		for i := range n {
+			if name := fmt.Sprintf("values: pane %s%d", cell, i); got[name] != 1 {
+				return fmt.Errorf("of %d panes of %s one has not the index %d", n, cell, i)
+			}
+			if name := fmt.Sprintf("values: last pane %s%d", cell, i); got[name] > 0 && i < n-1 {
+				return fmt.Errorf("%s is followed by others", name)
 			}
 		}
 	}

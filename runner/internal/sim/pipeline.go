@@ -30,16 +30,17 @@ const (
 
 // pipeline is a job with what is needed to run it and to know its answer.
 type pipeline struct {
-	plan    *plan.Plan
-	roles   []role
-	ports   []string // Of a rolePair the name of its source, of a roleSink what it collects.
-	sources []*source
-	counted []*source         // Those that flow into the count; another one is only a side input.
-	events  map[string]*input // By value.
-	fn      plan.WindowingStrategy
-	view    bool // The sink of the groups reads the second source as side input.
-	tick    int64
-	loop    bool // Timers at the end of a window set themselves once more.
+	plan     *plan.Plan
+	roles    []role
+	ports    []string // Of a rolePair the name of its source, of a roleSink what it collects.
+	sources  []*source
+	counted  []*source         // Those that flow into the count; another one is only a side input.
+	events   map[string]*input // By value.
+	fn       plan.WindowingStrategy
+	view     bool // The sink of the groups reads the second source as side input.
+	tick     int64
+	triggers bool // The grouping fires not only at the end of windows.
+	loop     bool // Timers at the end of a window set themselves once more.
 }
 
 // source is a sequence of elements that is read by ranges.
@@ -133,17 +134,20 @@ func drawPipeline(rng *rand.Rand) *pipeline {
 		}, in)
 		feeds = append(feeds, plan.Input{From: assign})
 	}
-	var sides []plan.SideInput
+	var countSides, sinkSides []plan.SideInput
 	if p.view {
 		view := b.stage(roleView, "view", plan.Stage{Kind: plan.View}, feeds[1])
-		sides = []plan.SideInput{{View: view}}
+		sinkSides = []plan.SideInput{{View: view}}
+		if rng.IntN(2) == 0 {
+			countSides, sinkSides = sinkSides, nil
+		}
 	}
 	if p.view {
 		feeds = feeds[:1]
 	}
 	p.counted = p.sources[:len(feeds)]
 	count := b.stage(roleCount, "count", plan.Stage{
-		Kind: plan.User, Key: &bytesCoder,
+		Kind: plan.User, Key: &bytesCoder, Sides: countSides,
 		Outputs: []plan.Output{output(p.fn, pairCoder), output(p.fn, pairCoder)},
 	}, feeds...)
 	b.stage(roleSink, "counts", plan.Stage{Kind: plan.User}, plan.Input{From: count})
@@ -153,8 +157,9 @@ func drawPipeline(rng *rand.Rand) *pipeline {
 			Kind: plan.Group, Key: &bytesCoder, Outputs: []plan.Output{output(p.fn, groupCoder)},
 		}, last)
 		last = plan.Input{From: group}
+		b.plan.Stages[group].Windowing = p.grouping(rng)
 	}
-	b.stage(roleSink, "values", plan.Stage{Kind: plan.User, Sides: sides}, last)
+	b.stage(roleSink, "values", plan.Stage{Kind: plan.User, Sides: sinkSides}, last)
 	return p
 }
 
@@ -168,6 +173,27 @@ func drawWindowing(rng *rand.Rand) plan.WindowingStrategy {
 	default:
 		s.Fn = plan.WindowFn{Kind: plan.FixedWindows, Size: 10 * time.Second}
 	}
+	return s
+}
+
+// grouping returns the windowing strategy of the grouping, which has triggers.
+func (p *pipeline) grouping(rng *rand.Rand) plan.WindowingStrategy {
+	s := p.fn
+	s.Output = plan.OutputTime(rng.IntN(3))
+	s.Closing = plan.ClosingBehavior(rng.IntN(2))
+	two := plan.Trigger{Kind: plan.ElementCount, Count: 2}
+	switch rng.IntN(6) {
+	case 0:
+		s.Trigger = plan.Trigger{Kind: plan.Repeat, Parts: []plan.Trigger{two}}
+	case 1:
+		s.Trigger = plan.Trigger{Kind: plan.Repeat, Parts: []plan.Trigger{{
+			Kind: plan.AfterProcessingTime, Delays: []plan.TimestampDelay{{Delay: 30 * time.Millisecond}},
+		}}}
+	case 2:
+		one := plan.Trigger{Kind: plan.ElementCount, Count: 1}
+		s.Trigger = plan.Trigger{Kind: plan.AfterEndOfWindow, Early: &two, Late: &one}
+	}
+	p.triggers = s.Trigger.Kind != plan.Default
 	return s
 }
 
@@ -194,6 +220,9 @@ func drawSource(rng *rand.Rand, name string, late int) *source {
 		at += event.Timestamp(rng.IntN(4000))
 		in := &input{source: s, at: at, key: string(rune('p' + rng.IntN(3))), value: fmt.Sprintf("%s%d", name, i)}
 		in.at += event.Timestamp(rng.IntN(3000)) // Out of order, which is not late.
+		if rng.IntN(3) == 0 {                    // At the edge of a window.
+			in.at -= in.at%5000 + event.Timestamp(rng.IntN(2))
+		}
 		if late > 0 && rng.IntN(late) == 0 {
 			in.at -= event.Timestamp(rng.IntN(20_000))
 			in.late = true
