@@ -111,7 +111,7 @@ var innocent = suspect{retryAt: event.MinTimestamp}
 // inflight is a running bundle.
 type inflight struct {
 	order   Order
-	taken   [][]*entry // By input of the order.
+	taken   [][]*entry      // By input of the order.
 	splitAt event.Timestamp // When it is asked for a checkpoint.
 }
 
@@ -171,8 +171,8 @@ func newGroup() *group {
 func (e *Engine) Step(tx kv.Tx, messages ...Message) ([]Action, error) {
 	e.actions = nil
 	for _, m := range messages {
-		if _, ok := m.(Restarted); ok && e.state == Failed {
-			e.resume(tx)
+		if _, ok := m.(Restarted); ok {
+			e.restart(tx)
 		}
 		if e.state == Running {
 			if err := e.apply(tx, m); err != nil {
@@ -265,8 +265,15 @@ func (e *Engine) end(tx kv.Tx, state State, reason string) {
 	e.do(EndJob{State: state, Err: reason})
 }
 
-// resume gives a failed job another chance: what failed may have been mended.
-func (e *Engine) resume(tx kv.Tx) {
+// restart gives a failed job another chance: what failed may have been mended. A job that ended in
+// another way says so again, for nobody may have heard of it.
+func (e *Engine) restart(tx kv.Tx) {
+	if e.state != Failed {
+		if e.state != Running {
+			e.do(EndJob{State: e.state, Err: e.reason})
+		}
+		return
+	}
 	e.state, e.reason = Running, ""
 	tx.Set(jobKey("state"), []byte{byte(Running)})
 	clearTable(tx, []byte{tableAttempts})

@@ -43,7 +43,7 @@ import (
 //	                                                               key begins with the end of its window
 //	               unprocessed N, late N, finalize
 //	fail BUNDLE …  a bundle that left no result
-//	clock MILLIS   time passes; a job is submitted at 0
+//	clock MILLIS   the time of the machine, at first 0
 //	cancel TEXT
 //	watermarks     of the stages, input and output
 //	waits          what the stages wait for
@@ -89,6 +89,9 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.step(t, engine.BundleFailed{ID: parseID(t, s.bundle(t, d.CmdArgs[0].Key)), Err: rest(d.CmdArgs[1:])})
 	case "clock":
 		s.now = event.Timestamp(number(t, d.CmdArgs[0].Key))
+		if s.engine == nil {
+			return ""
+		}
 		return s.step(t)
 	case "cancel":
 		return s.step(t, engine.Cancelled{Reason: rest(d.CmdArgs)})
@@ -154,6 +157,8 @@ func (s *script) setOptions(t *testing.T, args []datadriven.CmdArg) {
 			s.opt.BundleElements = n
 		case "mailbox":
 			s.opt.MailboxBytes = n
+		case "groups":
+			s.opt.KeyGroups = n
 		case "attempts":
 			s.opt.Attempts = n
 		case "interval":
