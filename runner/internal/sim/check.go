@@ -371,7 +371,11 @@ func (w *world) checkResults() error {
 	for _, m := range job.Snapshot().Metrics {
 		got[m.Transform+": "+m.Name] += m.Sum
 	}
-	w.report.Results = got
+	must, _ := w.pipeline.expected()
+	w.report.Results = map[string]int64{}
+	for name := range must {
+		w.report.Results[name] = got["values: "+name]
+	}
 	return w.pipeline.check(got)
 }
 

@@ -54,18 +54,26 @@ func newDisk(rng *rand.Rand, onStore bool, m *Mutant) (*disk, error) {
 	return d, nil
 }
 
-func (d *disk) openStore() (err error) {
-	d.store, err = store.Open("state", store.Options{
+func (d *disk) openStore() error {
+	s, err := store.Open("state", store.Options{
 		FS:           d.fs,
 		MemTableSize: 64 << 10,
 		CacheSize:    1 << 20,
 		UnsafeNoSync: d.mutant != nil && d.mutant.noSync,
 	})
-	d.live = d.store
-	return err
+	if err != nil {
+		return err
+	}
+	d.store, d.live = s, s
+	return nil
 }
 
-func (d *disk) close() error { return d.live.Close() }
+func (d *disk) close() error {
+	if d.live == nil {
+		return nil
+	}
+	return d.live.Close()
+}
 
 // begin opens a transaction of the table.
 func (d *disk) begin() *diskTx { return &diskTx{Overlay: kv.NewOverlay(d.live.View()), disk: d} }
@@ -184,7 +192,7 @@ func (d *disk) crashStore() error {
 	if err := d.store.Close(); err != nil {
 		return err
 	}
-	d.fs = picture
+	d.fs, d.live = picture, nil
 	if err := d.openStore(); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
