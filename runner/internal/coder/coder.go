@@ -144,6 +144,9 @@ func iterable(part Skip) Skip {
 			if err != nil {
 				return 0, err
 			}
+			if n == 0 {
+				break // So are the others, however many they claim to be.
+			}
 			total += n
 		}
 		return total, nil

@@ -14,40 +14,19 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hornbeam-dev/hornbeam/runner/internal/bundle"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/engine"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/kv"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/plan"
+	"github.com/hornbeam-dev/hornbeam/runner/internal/worker"
 )
-
-// Worker runs bundles. Its methods may be called by many goroutines at once.
-type Worker interface {
-	// Run runs a bundle to its end. Nothing it did may be visible outside before Finalize.
-	Run(ctx context.Context, w bundle.Work, s State) (bundle.Result, error)
-	// Split asks a running bundle to give up what it has not begun. What came of it is in the
-	// bundle's Result. A bundle that does not run is not an error.
-	Split(id bundle.ID, fraction float64)
-	// Finalize tells that the result of a bundle is durable. It is best effort.
-	Finalize(id bundle.ID) error
-	// Close ends the worker after all bundles have.
-	Close() error
-}
-
-// State is what a bundle may read of the table.
-type State interface {
-	// Group returns the rows of the stage's own state in one key group.
-	Group(g bundle.KeyGroup) kv.View
-	// Side returns the rows of a View stage.
-	Side(v plan.StageID) kv.View
-}
 
 // Config is what a job runs with.
 type Config struct {
 	Plan    *plan.Plan
 	Engine  *engine.Engine
 	Table   kv.Table
-	Worker  Worker         // For stages of kind User.
-	Builtin Worker         // For the stages that the runner does itself.
+	Worker  worker.Worker  // For stages of kind User.
+	Builtin worker.Worker  // For the stages that the runner does itself.
 	First   engine.Message // Submitted or Restarted.
 	Clock   *Clock
 	Log     *slog.Logger

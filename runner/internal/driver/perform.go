@@ -12,6 +12,7 @@ import (
 	"github.com/hornbeam-dev/hornbeam/runner/internal/engine"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/kv"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/plan"
+	"github.com/hornbeam-dev/hornbeam/runner/internal/worker"
 )
 
 // batch is a commit, and the actions that wait until it is durable.
@@ -90,13 +91,13 @@ func (j *Job) attempt(ctx context.Context, o engine.Order) (engine.Message, erro
 	if err != nil {
 		return nil, fmt.Errorf("load bundle %v: %w", o.ID, err)
 	}
-	worker := j.Worker
+	w := j.Worker
 	if j.Plan.Stages[o.Stage].Kind != plan.User {
-		worker = j.Builtin
+		w = j.Builtin
 	}
 	state := &tableState{table: j.Table, stage: o.Stage}
 	defer state.close()
-	result, err := guard(ctx, worker, work, state)
+	result, err := guard(ctx, w, work, state)
 	if failure := state.err(); failure != nil {
 		return nil, fmt.Errorf("read the state of bundle %v: %w", o.ID, failure)
 	}
@@ -107,7 +108,7 @@ func (j *Job) attempt(ctx context.Context, o engine.Order) (engine.Message, erro
 }
 
 // guard runs a worker and turns a panic into a failure of the bundle.
-func guard(ctx context.Context, w Worker, work bundle.Work, s State) (r bundle.Result, err error) {
+func guard(ctx context.Context, w worker.Worker, work bundle.Work, s worker.State) (r bundle.Result, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())

@@ -57,7 +57,7 @@ func (e *Engine) enqueue(tx kv.Tx, s *stage, g bundle.KeyGroup, c bundle.Chunk, 
 		seq:       e.nextSeq,
 		count:     c.Count,
 		size:      len(c.Bytes),
-		watermark: c.MinTimestamp,
+		watermark: min(c.MinTimestamp, event.EndOfGlobalWindow), // No window ends before it was seen.
 		maxWindow: c.MaxWindow,
 		notBefore: notBefore,
 		suspect:   innocent,

@@ -37,7 +37,23 @@ func (e *Engine) advanceStage(s *stage) {
 		in = min(in, e.outputWatermark(input))
 	}
 	s.in = max(s.in, in)
-	s.out = max(s.out, min(s.in, s.holds.Min()))
+	s.out = max(s.out, min(s.in, s.holds.Min(), e.unfired(s)))
+}
+
+// unfired returns the earliest timer in event time that is due and has not fired yet, or
+// MaxTimestamp. What it will put out counts as input that is not processed yet, also if the timer
+// itself holds nothing.
+func (e *Engine) unfired(s *stage) event.Timestamp {
+	first := event.MaxTimestamp
+	if s.timers == 0 {
+		return first
+	}
+	for _, g := range s.groups {
+		if due := g.due[plan.EventTime]; due < first && e.isDue(s, plan.EventTime, due) {
+			first = due
+		}
+	}
+	return first
 }
 
 func (e *Engine) outputWatermark(input plan.Input) event.Timestamp {

@@ -81,6 +81,9 @@ func ReadPane(b []byte) (Pane, int, error) {
 		return Pane{}, 0, errShortPane
 	}
 	p := Pane{First: b[0]&1 != 0, Last: b[0]&2 != 0, Timing: Timing(b[0] >> 2 & 3)}
+	if p.Timing == Early {
+		p.NonSpeculative = -1
+	}
 	kind, n := b[0]>>4, 1
 	if kind == paneNoIndex {
 		return p, n, nil
@@ -93,9 +96,8 @@ func ReadPane(b []byte) (Pane, int, error) {
 	p.Index = int64(index)
 	switch kind {
 	case paneOneIndex:
-		p.NonSpeculative = p.Index
-		if p.Timing == Early {
-			p.NonSpeculative = -1
+		if p.Timing != Early {
+			p.NonSpeculative = p.Index
 		}
 	case paneTwoIndex:
 		other, size := binary.Uvarint(b[n:])
@@ -103,7 +105,9 @@ func ReadPane(b []byte) (Pane, int, error) {
 			return Pane{}, 0, errShortPane
 		}
 		n += size
-		p.NonSpeculative = int64(other)
+		if p.Timing != Early {
+			p.NonSpeculative = int64(other)
+		}
 	default:
 		return Pane{}, 0, fmt.Errorf("pane: unknown encoding %d", kind)
 	}

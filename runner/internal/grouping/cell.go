@@ -184,7 +184,7 @@ func (p *pass) place(r *row, w event.Window) *cell {
 func (p *pass) merge(cells []*cell, span event.Window) *cell {
 	merged := p.newCell(span)
 	var states []trigger.State
-	for _, c := range cells {
+	for i, c := range cells {
 		states = append(states, c.trigger)
 		if c.window == span {
 			merged.fired, merged.pane = c.fired, c.pane
@@ -194,8 +194,12 @@ func (p *pass) merge(cells []*cell, span event.Window) *cell {
 		if c.held.set {
 			p.g.combine().add(&merged.held, c.held.at)
 		}
-		merged.spills = append(merged.spills, c.spills...)
-		merged.values = append(merged.values, c.values...)
+		if i == 0 { // A session that grows has one cell: its values stay where they are.
+			merged.spills, merged.values = c.spills, c.values
+		} else {
+			merged.spills = append(merged.spills, c.spills...)
+			merged.values = append(merged.values, c.values...)
+		}
 		merged.count += c.count
 		merged.size += c.size
 	}

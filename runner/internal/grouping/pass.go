@@ -32,6 +32,8 @@ type pass struct {
 	windowOrder []*windowState
 	last        *windowState // The window of the last element, which is often that of the next.
 
+	expected int // The size of the first chunk.
+
 	chains uint32 // Spill chains begun.
 	name   []byte // Reused for table keys.
 }
@@ -58,6 +60,7 @@ func (p *pass) chunk(c bundle.Chunk) error {
 	text := string(c.Bytes)
 	var header coder.Header
 	count, at := 0, 0
+	p.expected = min(c.Count, len(c.Bytes)) // A count that is wrong must not cost memory.
 	for at < len(c.Bytes) {
 		n, err := p.g.windowed.ReadHeader(c.Bytes[at:], &header)
 		if err != nil {
@@ -134,6 +137,9 @@ func (p *pass) window(w event.Window) *windowState {
 	if p.g.runs && !state.expired {
 		state.buffering = !window.Ended(w, p.at.Watermark) || p.hasRuns(w)
 		state.run = &run{combine: p.g.combine(), index: map[string]int32{}}
+		if len(p.windows) == 0 { // Most bundles have one window, which gets all of its elements.
+			state.run.items = make([]item, 0, p.expected)
+		}
 	}
 	p.windows[w] = state
 	p.windowOrder = append(p.windowOrder, state)

@@ -22,8 +22,9 @@ const (
 	tableSpill  = 's' // length of key, key, chain, number: values of a row that had grown large.
 )
 
-// spillSize is the size of the values of a cell above which they go to a row of their own.
-const spillSize = 64 << 10
+// spillSize is the size of the values of a cell above which they go to a row of their own. The
+// values below it are written again whenever the key gets an element.
+const spillSize = 16 << 10
 
 // row is a row of the table: the cells of a key, of one window or of all that may merge.
 type row struct {

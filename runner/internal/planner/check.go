@@ -3,7 +3,7 @@
 package planner
 
 import (
-	"fmt"
+	"slices"
 
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/plan"
@@ -30,6 +30,8 @@ func (d *draft) check(p *pipepb.Pipeline) error {
 			return malformed("transform %q is not below a root transform", id)
 		}
 	}
+	// An SDK may write the roots in any order.
+	slices.SortFunc(d.leaves, naturally)
 	streams := 0
 	for _, id := range d.leaves {
 		if err := d.checkCollections(id); err != nil {
@@ -96,6 +98,8 @@ func (t *tree) asOne(id string, m *pipepb.PTransform) bool {
 		return true
 	case urn.CombinePerKey:
 		return len(m.GetSubtransforms()) == 0 || t.lifts(m)
+	case urn.ParDo, urn.Flatten, urn.GroupByKey, urn.Impulse, urn.WindowInto, urn.TestStream:
+		return len(m.GetSubtransforms()) == 0
 	}
 	return len(m.GetSubtransforms()) == 0 && !passesThrough(m)
 }
@@ -166,26 +170,7 @@ func (d *draft) checkCollections(id string) error {
 			return err
 		}
 	}
-	for _, m := range []map[string]string{m.GetInputs(), m.GetOutputs()} {
-		if !numbered(m) {
-			return malformed("inputs or outputs of %s are not named i0, i1, …", d.names[id])
-		}
-	}
 	return nil
-}
-
-// numbered tells whether names are i0, i1, … as the Go SDK needs them: it would mix up others.
-// Where there is only one, its name does not matter.
-func numbered(m map[string]string) bool {
-	if len(m) < 2 {
-		return true
-	}
-	for i := range len(m) {
-		if _, ok := m[fmt.Sprintf("i%d", i)]; !ok {
-			return false
-		}
-	}
-	return true
 }
 
 // checkWindowing reads a windowing strategy when it is met first.
@@ -289,6 +274,8 @@ func (d *draft) checkCombine(name string, m *pipepb.PTransform) error {
 	if !d.coders.is(d.collections[only(m.GetInputs())].GetCoderId(), urn.CoderKV) {
 		return malformed("%s does not read key and value", name)
 	}
-	d.checkFunction(name, p.GetCombineFn())
+	if d.checkFunction(name, p.GetCombineFn()) {
+		d.checkSymbols(name, p.GetCombineFn())
+	}
 	return nil
 }

@@ -4,7 +4,8 @@ package planner
 
 import (
 	"encoding/base64"
-	"regexp"
+	"fmt"
+	"strings"
 
 	v1pb "github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/graphx/v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
@@ -21,7 +22,10 @@ func (d *draft) checkParDo(id string) error {
 		return malformed("payload of %s: %v", name, err)
 	}
 	d.pardos[id] = p
-	d.checkFunction(name, p.GetDoFn())
+	if !d.checkFunction(name, p.GetDoFn()) {
+		return nil // How another SDK names inputs and maps windows says nothing to us.
+	}
+	d.checkSymbols(name, p.GetDoFn())
 	if p.GetRequiresTimeSortedInput() {
 		d.refuse(name, "input sorted by time (requires_time_sorted_input)")
 	}
@@ -30,6 +34,9 @@ func (d *draft) checkParDo(id string) error {
 	}
 	if len(m.GetInputs()) != len(p.GetSideInputs())+1 {
 		return malformed("%s has %d inputs, %d of them side inputs", name, len(m.GetInputs()), len(p.GetSideInputs()))
+	}
+	if !numbered(m.GetInputs()) || !numbered(m.GetOutputs()) {
+		return malformed("inputs or outputs of %s are not named i0, i1, …", name)
 	}
 	for _, local := range sorted(p.GetSideInputs()) {
 		if err := d.checkSide(id, local, p.GetSideInputs()[local]); err != nil {
@@ -51,6 +58,20 @@ func (d *draft) checkParDo(id string) error {
 		return d.checkKeyed(name, mainInput(m, p), p)
 	}
 	return nil
+}
+
+// numbered tells whether names are i0, i1, … as the Go SDK needs them: it would mix up others.
+// Where there is only one, its name does not matter.
+func numbered(m map[string]string) bool {
+	if len(m) < 2 {
+		return true
+	}
+	for i := range len(m) {
+		if _, ok := m[fmt.Sprintf("i%d", i)]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // keyed tells whether elements with the same key must meet.
@@ -117,9 +138,11 @@ func (d *draft) checkKeyed(name, input string, p *pipepb.ParDoPayload) error {
 	for _, id := range sorted(p.GetStateSpecs()) {
 		s := p.GetStateSpecs()[id]
 		if _, ok := stateKind(s); !ok {
-			d.refuse(name, "state %q of type %T with protocol %q", id, s.GetSpec(), s.GetProtocol().GetUrn())
+			kind := strings.TrimPrefix(fmt.Sprintf("%T", s.GetSpec()), "*pipeline_v1.StateSpec_")
+			d.refuse(name, "state %q, a %s with protocol %q", id, kind, s.GetProtocol().GetUrn())
 			continue
 		}
+		d.checkSymbols(name, s.GetCombiningSpec().GetCombineFn())
 		for _, c := range stateCoders(s) {
 			if _, ok := d.coders.all[c]; !ok {
 				return malformed("coder %q of state %q of %s does not exist", c, id, name)
@@ -189,25 +212,24 @@ func domain(f *pipepb.TimerFamilySpec) (plan.Domain, bool) {
 	return 0, false
 }
 
-// literal matches the symbol names that the Go compiler gives to function literals.
-var literal = regexp.MustCompile(`\.func\d+(\.\d+)*$`)
-
-// checkFunction refuses functions that are not the Go SDK's, and Go function literals that the
-// worker would rebuild without what they capture.
-func (d *draft) checkFunction(name string, f *pipepb.FunctionSpec) {
+// checkFunction refuses functions that are not the Go SDK's, and tells whether this one is.
+func (d *draft) checkFunction(name string, f *pipepb.FunctionSpec) bool {
 	switch f.GetUrn() {
 	case urn.GoDoFn, urn.GoInject, urn.GoExpand, urn.GoFixedKey:
-	default:
-		d.refuse(name, "function %q; other SDKs need the Fn API, which this version does not have", f.GetUrn())
-		return
+		return true
 	}
-	if d.options.Registered == nil || f.GetUrn() != urn.GoDoFn {
+	d.refuse(name, "function %q; other SDKs need the Fn API, which this version does not have", f.GetUrn())
+	return false
+}
+
+// checkSymbols asks whether a worker can find the Go functions of f.
+func (d *draft) checkSymbols(name string, f *pipepb.FunctionSpec) {
+	if d.options.Function == nil {
 		return
 	}
 	for _, symbol := range symbols(f) {
-		if literal.MatchString(symbol) && !d.options.Registered(symbol) {
-			d.refuse(name, "function literal %s, whose captured variables would be lost; "+
-				"use a struct with exported fields and a ProcessElement method, or register the function", symbol)
+		if err := d.options.Function(symbol); err != nil {
+			d.refuse(name, "function %s: %v", symbol, err)
 		}
 	}
 }
@@ -222,11 +244,11 @@ func symbols(f *pipepb.FunctionSpec) []string {
 	if err := proto.Unmarshal(b, &t); err != nil {
 		return nil
 	}
-	var names []string
-	if fn := t.GetEdge().GetFn(); fn.GetFn() != nil {
-		names = append(names, fn.GetFn().GetName())
-	} else if fn.GetDynfn() != nil {
-		names = append(names, fn.GetDynfn().GetGen())
+	switch fn := t.GetEdge().GetFn(); {
+	case fn.GetFn() != nil:
+		return []string{fn.GetFn().GetName()}
+	case fn.GetDynfn() != nil:
+		return []string{fn.GetDynfn().GetGen()}
 	}
-	return names
+	return nil // A struct, which travels with its fields.
 }

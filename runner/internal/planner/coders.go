@@ -142,9 +142,9 @@ func (c *coders) prefixed(id string) string {
 	return c.add(id+"/prefixed", urn.CoderLengthPrefix, id)
 }
 
-// windowed returns the ID of the coder of a collection's windowed values on the wire.
+// windowed returns the ID of the coder of windowed values.
 func (c *coders) windowed(element, window string) string {
-	return c.add(c.onWire(element)+"/"+window, urn.CoderWindowedValue, c.onWire(element), window)
+	return c.add(element+"/"+window, urn.CoderWindowedValue, element, window)
 }
 
 // tree returns the coder as the runner sees it. What is inside a length prefix stays hidden.

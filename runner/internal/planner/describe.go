@@ -31,11 +31,11 @@ func (d *draft) describe(st *stage) ([]byte, error) {
 		StateApiServiceDescriptor: endpoint,
 		TimerApiServiceDescriptor: endpoint,
 	}}
-	t.desc.Transforms[st.Root] = t.port(urn.RunnerSource, st.input, st.input)
+	t.desc.Transforms[st.Root] = t.port(urn.RunnerSource, d.ownForm(st.input))
 	t.desc.Transforms[st.Root].Outputs = map[string]string{"i0": st.input}
 	t.collection(st.input, st.Key != nil)
 	for i, w := range st.ports {
-		sink := t.port(urn.RunnerSink, w.collection, w.as)
+		sink := t.port(urn.RunnerSink, w)
 		sink.Inputs = map[string]string{"i0": w.collection}
 		t.desc.Transforms[st.Outputs[i].Port] = sink
 	}
@@ -65,10 +65,9 @@ type description struct {
 	coders map[string]bool // IDs of the coders that are named in it.
 }
 
-// port makes the transform through which a collection enters or leaves the stage, encoded as
-// another collection (mostly itself).
-func (t *description) port(urn, collection, as string) *pipepb.PTransform {
-	id := t.draft.coders.windowed(t.collections[as].GetCoderId(), t.windowCoder(collection))
+// port makes the transform through which a collection enters or leaves the stage.
+func (t *description) port(urn string, w written) *pipepb.PTransform {
+	id := t.draft.coders.windowed(w.coder, t.windowCoder(w.collection))
 	t.coders[id] = true
 	payload := mustMarshal(&fnpb.RemoteGrpcPort{ApiServiceDescriptor: endpoint, CoderId: id})
 	return &pipepb.PTransform{Spec: &pipepb.FunctionSpec{Urn: urn, Payload: payload}}

@@ -99,7 +99,7 @@ func (f *fusion) runnerStage(s *step) {
 	}
 	for _, local := range outputsInOrder(s) {
 		c := s.proto.GetOutputs()[local]
-		f.port(st, written{collection: c, as: c})
+		f.port(st, f.ownForm(c))
 	}
 }
 
@@ -164,7 +164,7 @@ func (f *fusion) view(s side) plan.StageID {
 // read connects a stage to all who write the collection it reads.
 func (f *fusion) read(st *stage, collection string) {
 	st.input = collection
-	st.Element = f.coders.tree(f.coders.onWire(f.collections[collection].GetCoderId()))
+	st.Element = f.coders.tree(f.ownForm(collection).coder)
 	st.Windowing = f.strategy(collection)
 	for _, w := range f.sources[collection] {
 		from := f.producer[w.collection].stage
@@ -186,12 +186,12 @@ func (f *fusion) port(st *stage, w written) int {
 	out := plan.Output{
 		Collection: w.collection,
 		Windowing:  f.strategy(w.collection),
-		Element:    f.coders.tree(f.coders.onWire(f.collections[w.as].GetCoderId())),
+		Element:    f.coders.tree(w.coder),
 	}
 	if st.Kind == plan.User {
 		name := "sink/" + w.collection
-		if w.as != w.collection {
-			name += "/" + w.as
+		if w != f.ownForm(w.collection) {
+			name += "/" + w.coder
 		}
 		out.Port = f.freeID(name)
 	}

@@ -50,10 +50,10 @@ type side struct {
 	access            plan.Access
 }
 
-// written is a collection as it arrives somewhere: who wrote it, and as which collection it is
-// encoded, which differs only where a Flatten merges different encodings.
+// written is a collection as it arrives somewhere: with the coder on the wire that has this ID,
+// which is another than the collection's own only where a Flatten merges different ones.
 type written struct {
-	collection, as string
+	collection, coder string
 }
 
 // lower makes the steps of the pipeline from its leaves, and sorts them.
@@ -308,7 +308,7 @@ func (d *draft) trace() error {
 	for _, s := range d.steps {
 		if s.work != byNobody {
 			for _, c := range s.proto.GetOutputs() {
-				d.sources[c] = []written{{collection: c, as: c}}
+				d.sources[c] = []written{d.ownForm(c)}
 			}
 			continue
 		}
@@ -330,19 +330,24 @@ func (d *draft) trace() error {
 	return nil
 }
 
+// ownForm returns a collection with its own coder.
+func (d *draft) ownForm(collection string) written {
+	return written{collection: collection, coder: d.coders.onWire(d.collections[collection].GetCoderId())}
+}
+
 // encodedLike returns w as it is to be written where s merges it into the collection out.
 func (d *draft) encodedLike(s *step, w written, out string) written {
-	if !d.coders.same(d.windowCoder(w.as), d.windowCoder(out)) {
+	if !d.coders.same(d.windowCoder(w.collection), d.windowCoder(out)) {
 		d.refuse(d.names[s.id], "merging of collections with different kinds of windows")
 		return w
 	}
-	wire := func(c string) string { return d.coders.onWire(d.collections[c].GetCoderId()) }
-	if d.coders.same(wire(w.as), wire(out)) {
+	wanted := d.ownForm(out).coder
+	if d.coders.same(w.coder, wanted) {
 		return w
 	}
 	if d.producer[w.collection].work != bySDK {
 		d.refuse(d.names[s.id], "merging of collections with different coders, one of which no SDK writes")
 		return w
 	}
-	return written{collection: w.collection, as: out}
+	return written{collection: w.collection, coder: wanted}
 }

@@ -23,9 +23,9 @@ import (
 type Options struct {
 	NoFusion  bool // A durable boundary between all transforms.
 	NoLifting bool // Combines run as their GroupByKey and the combining of whole groups.
-	// Registered, if set, tells whether a function was registered under its symbol's name. A
-	// function literal that was not is refused then: its captured variables do not travel.
-	Registered func(symbol string) bool
+	// Function, if set, says why a worker could not run the Go function with a symbol's name, or
+	// nil. A pipeline has no more of a function than that name: what it captures is lost.
+	Function func(symbol string) error
 }
 
 // Feature is something in a pipeline that cannot be run.

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/coder"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/plan"
+	"github.com/hornbeam-dev/hornbeam/runner/internal/urn"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -56,17 +57,26 @@ func options(args []string) Options {
 
 // TestPlan runs the specs. The commands are
 //
-//	plan name of a pipeline / nofusion nolifting: prints the stages
-//	port name of a pipeline / …: prints the coders of inputs and outputs
+//	plan nofusion nolifting: prints the stages
+//	coders nofusion nolifting: prints the coders of inputs and outputs
+//
+// The first line of the input is the name of the pipeline, each other one the name of an edit.
 func TestPlan(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			name := strings.TrimSpace(d.Input)
+			input := strings.Split(strings.TrimSpace(d.Input), "\n")
 			var args []string
 			for _, a := range d.CmdArgs {
 				args = append(args, a.Key)
 			}
-			p, err := Plan(build(t, name), options(args))
+			m := build(t, input[0])
+			for _, e := range input[1:] {
+				if edits[e] == nil {
+					t.Fatalf("no edit %q", e)
+				}
+				edits[e](m)
+			}
+			p, err := Plan(m, options(args))
 			if err != nil {
 				return err.Error() + "\n"
 			}
@@ -212,8 +222,19 @@ func short(c coder.Coder) string {
 	return s + "<" + strings.Join(parts, ",") + ">"
 }
 
-// verify checks what holds for every plan.
+// verify checks what holds for every plan of a pipeline that the Go SDK made.
 func verify(t testing.TB, p *plan.Plan) {
+	t.Helper()
+	verifyStages(t, p)
+	for i := range p.Stages {
+		if p.Stages[i].Kind == plan.User {
+			verifyDescriptor(t, &p.Stages[i])
+		}
+	}
+}
+
+// verifyStages checks what holds for every plan.
+func verifyStages(t testing.TB, p *plan.Plan) {
 	t.Helper()
 	for i, s := range p.Stages {
 		if int(s.ID) != i {
@@ -242,9 +263,6 @@ func verify(t testing.TB, p *plan.Plan) {
 				t.Errorf("stage %d: transform %q has no name", i, id)
 			}
 		}
-		if s.Kind == plan.User {
-			verifyDescriptor(t, &s)
-		}
 	}
 }
 
@@ -265,6 +283,62 @@ func verifyDescriptor(t testing.TB, s *plan.Stage) {
 		if desc.Transforms[o.Port] == nil {
 			t.Errorf("stage %d has no transform %q to write to", s.ID, o.Port)
 		}
+	}
+}
+
+// TestEveryPlanCanBeBuilt covers the pipelines under all options.
+func TestEveryPlanCanBeBuilt(t *testing.T) {
+	for _, name := range sorted(pipelines) {
+		for i := range 4 {
+			o := Options{NoFusion: i&1 > 0, NoLifting: i&2 > 0}
+			p, err := Plan(build(t, name), o)
+			if err != nil {
+				if name != "two teststreams" {
+					t.Errorf("%s %+v: %v", name, o, err)
+				}
+				continue
+			}
+			verify(t, p)
+		}
+	}
+}
+
+// TestKeysHaveTheSameBytesEverywhere shows that a worker encodes a key in the same way as part of
+// an element, in a timer and in a state key.
+func TestKeysHaveTheSameBytesEverywhere(t *testing.T) {
+	p, err := Plan(build(t, "state"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := p.Stages[2]
+	var desc fnpb.ProcessBundleDescriptor
+	if err := proto.Unmarshal(s.Descriptor, &desc); err != nil {
+		t.Fatal(err)
+	}
+	part := func(id string, i int) string { return desc.Coders[id].ComponentCoderIds[i] }
+	var port fnpb.RemoteGrpcPort
+	if err := proto.Unmarshal(desc.Transforms[s.Root].Spec.Payload, &port); err != nil {
+		t.Fatal(err)
+	}
+	element := part(part(port.CoderId, 0), 0)
+	input := only(desc.Transforms[s.Root].Outputs)
+	if state := part(desc.Pcollections[input].CoderId, 0); state != element {
+		t.Errorf("the key of state has coder %q, that of elements %q", state, element)
+	}
+	var payload pipepb.ParDoPayload
+	if err := proto.Unmarshal(desc.Transforms["e4"].Spec.Payload, &payload); err != nil {
+		t.Fatal(err)
+	}
+	for id, f := range payload.TimerFamilySpecs {
+		if timer := part(f.TimerFamilyCoderId, 0); timer != element {
+			t.Errorf("the key of timers %q has coder %q, that of elements %q", id, timer, element)
+		}
+	}
+	if desc.Coders[element].Spec.Urn != urn.CoderLengthPrefix {
+		t.Errorf("got coder %v for a row, want a length prefix", desc.Coders[element])
+	}
+	if list := payload.StateSpecs["order"].GetOrderedListSpec().ElementCoderId; desc.Coders[list].Spec.Urn != urn.CoderLengthPrefix {
+		t.Errorf("got coder %v for entries of an ordered list, want a length prefix", desc.Coders[list])
 	}
 }
 

@@ -57,6 +57,7 @@ func failedCommit(seq uint64, err error) error {
 
 func (s *Store) applyChanges() {
 	defer close(s.await)
+	defer s.recoverPebble("write the log")
 	for c := range s.apply {
 		var err error
 		if s.options.UnsafeNoSync {

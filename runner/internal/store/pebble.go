@@ -5,6 +5,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -24,6 +25,7 @@ func (s *Store) openPebble(path string) (*pebble.DB, error) {
 	}
 	opened := make(chan result, 1)
 	go func() {
+		defer s.recoverPebble("open Pebble")
 		db, err := pebble.Open(path, s.pebbleOptions())
 		opened <- result{db, err}
 	}()
@@ -32,6 +34,18 @@ func (s *Store) openPebble(path string) (*pebble.DB, error) {
 		return r.db, r.err
 	case <-s.failed:
 		return nil, s.failure
+	}
+}
+
+// recoverPebble, deferred, turns a panic into a failure: that is how Pebble reports some errors of
+// the disk.
+func (s *Store) recoverPebble(doing string) {
+	switch cause := recover().(type) {
+	case nil:
+	case error:
+		s.fail(fmt.Errorf("%s: %w", doing, cause))
+	default:
+		s.fail(fmt.Errorf("%s: %v\n%s", doing, cause, debug.Stack()))
 	}
 }
 

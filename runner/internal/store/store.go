@@ -98,7 +98,7 @@ func openLocked(dir string, o Options, readOnly bool) (_ *Store, err error) {
 		return nil, err
 	}
 	defer func() {
-		if err != nil {
+		if err != nil && s.failedNow() == nil { // After a failure as in Close.
 			err = errors.Join(err, s.closeFiles())
 		}
 	}()
@@ -108,7 +108,7 @@ func openLocked(dir string, o Options, readOnly bool) (_ *Store, err error) {
 	if err := s.guard.checkManifest(s.fs, s.path(dbDir)); err != nil {
 		return nil, err
 	}
-	s.fs.watch(s.guard, readOnly)
+	s.fs.watch(s.guard, readOnly, s.fail)
 	if s.db, err = s.openPebble(s.path(dbDir)); err != nil {
 		return nil, fmt.Errorf("%w; restore the directory from a copy", err)
 	}
@@ -210,3 +210,6 @@ func (s *Store) failedNow() error {
 		return nil
 	}
 }
+
+// Size returns the number of bytes that the store's files take.
+func (s *Store) Size() uint64 { return s.db.Metrics().DiskSpaceUsage() }

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launch
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+)
+
+// runnerFlags are the flags of the runner that most people need.
+var runnerFlags = []string{
+	"runner", "job_name", "state_dir", "memory_budget", "parallelism", "key_groups",
+	"commit_interval", "attempts", "json",
+}
+
+var helpAll = flag.Bool("help_all", false, "Show the flags of all Beam runners too.")
+
+// runnerHelp stands in place of what Beam says of flags that Hornbeam reads as well.
+var runnerHelp = map[string]string{
+	"runner": "Where to run: hornbeam, prism, direct, flink, dataflow or universal (default hornbeam).",
+	"job_name": "Name of the job: letters, digits, '-' and '_'. Jobs with different names run side by side.\n" +
+		"Default: the name of the pipeline.",
+	"parallelism": "Number of bundles that are processed at once (default: two for each core).",
+}
+
+// usage prints the whole help for --help, and after a mistake only how to get it.
+func usage(w io.Writer, p Program) {
+	if !asked() {
+		fmt.Fprintf(w, "Run %s --help to see its flags.\n", p.Name)
+		return
+	}
+	fmt.Fprintf(w, "%s\n\nFlags of %s:\n", strings.TrimSpace(p.Usage), p.Name)
+	for _, name := range p.Flags {
+		printFlag(w, name)
+	}
+	fmt.Fprintf(w, "\nFlags of the runner:\n")
+	for _, name := range runnerFlags {
+		printFlag(w, name)
+	}
+	if !slices.Contains(os.Args[1:], "--help_all") && !slices.Contains(os.Args[1:], "-help_all") {
+		fmt.Fprintf(w, "\nAdd --help_all for the flags of Beam's other runners.\n")
+		return
+	}
+	fmt.Fprintf(w, "\nFlags of Beam:\n")
+	flag.VisitAll(func(f *flag.Flag) {
+		if !slices.Contains(p.Flags, f.Name) && !slices.Contains(runnerFlags, f.Name) {
+			printFlag(w, f.Name)
+		}
+	})
+}
+
+func asked() bool {
+	for _, arg := range os.Args[1:] {
+		switch arg {
+		case "-h", "--h", "-help", "--help":
+			return true
+		}
+	}
+	return false
+}
+
+func printFlag(w io.Writer, name string) {
+	f := flag.Lookup(name)
+	if f == nil {
+		return
+	}
+	text, ours := runnerHelp[name]
+	if !ours {
+		text = f.Usage
+		if f.DefValue != "" && f.DefValue != "0" && f.DefValue != "0s" && f.DefValue != "false" && !strings.Contains(text, "efault") {
+			text += fmt.Sprintf(" (default %s)", f.DefValue)
+		}
+	}
+	fmt.Fprintf(w, "  --%s\n        %s\n", name, strings.ReplaceAll(text, "\n", "\n        "))
+}
