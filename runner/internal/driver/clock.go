@@ -12,9 +12,10 @@ import (
 // clock stands behind a time that was already told, it advances with the monotonic clock, so that
 // a timer set before the machine's clock was turned back still fires after the time it asked for.
 type Clock struct {
-	wall  func() time.Time
-	last  event.Timestamp
-	when  time.Time // When last was told; carries a monotonic reading.
+	wall  func() time.Time     // May be set, forward and back.
+	mono  func() time.Duration // Only grows; stands still while the machine sleeps.
+	last  event.Timestamp      // What was told.
+	when  time.Duration        // What mono said then, but for less than a millisecond.
 	timer *time.Timer
 	at    event.Timestamp
 }
@@ -25,27 +26,22 @@ const maxSleep = time.Second
 
 // NewClock returns a clock that tells no time before floor.
 func NewClock(floor event.Timestamp) *Clock {
-	return newClock(time.Now, floor)
+	start := time.Now()
+	return newClock(time.Now, func() time.Duration { return time.Since(start) }, floor)
 }
 
-func newClock(wall func() time.Time, floor event.Timestamp) *Clock {
-	c := &Clock{wall: wall, at: event.MaxTimestamp, timer: time.NewTimer(maxSleep)}
+func newClock(wall func() time.Time, mono func() time.Duration, floor event.Timestamp) *Clock {
+	c := &Clock{wall: wall, mono: mono, at: event.MaxTimestamp, timer: time.NewTimer(maxSleep)}
 	c.timer.Stop()
-	c.when = wall()
-	c.last = max(floor, event.FromTime(c.when))
+	c.last, c.when = max(floor, event.FromTime(wall())), mono()
 	return c
 }
 
 // Now returns the processing time.
 func (c *Clock) Now() event.Timestamp {
-	now := c.wall()
-	told := c.last.Add(now.Sub(c.when))
-	if t := event.FromTime(now.Round(0)); t > told {
-		told = t
-	}
-	if told > c.last {
-		c.last, c.when = told, now
-	}
+	passed := (c.mono() - c.when).Truncate(time.Millisecond)
+	c.when += passed
+	c.last = max(c.last.Add(passed), event.FromTime(c.wall()))
 	return c.last
 }
 

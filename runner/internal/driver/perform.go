@@ -74,6 +74,9 @@ func (j *Job) runBundle(ctx context.Context, o engine.Order) {
 		j.fail(err)
 		return
 	}
+	if ctx.Err() != nil {
+		return // It did not fail by itself: it will run again.
+	}
 	select {
 	case j.inbox <- m:
 	case <-ctx.Done():

@@ -60,6 +60,7 @@ func (e *Engine) enqueue(tx kv.Tx, s *stage, g bundle.KeyGroup, c bundle.Chunk, 
 		watermark: min(c.MinTimestamp, event.EndOfGlobalWindow), // No window ends before it was seen.
 		maxWindow: c.MaxWindow,
 		notBefore: notBefore,
+		suspect:   innocent,
 	}
 	row := appendEntry(make([]byte, 0, entryLen+len(c.Bytes)), in)
 	tx.Set(mailboxKey(s.ID, g, in.seq), append(row, c.Bytes...))
@@ -95,15 +96,14 @@ func (e *Engine) commitBundle(tx kv.Tx, done BundleDone) error {
 		e.applyState(tx, s, &done.Result.State[i])
 	}
 	for _, in := range b.order.Inputs {
-		g := s.groups[in.Group]
-		g.limit = 0
-		if g.attempts > 0 {
-			g.attempts = 0
+		if !s.Keyed() {
+			continue
+		}
+		if g := s.groups[in.Group]; g.attempts > 0 {
+			g.suspect = innocent
 			tx.Delete(groupKey(tableAttempts, s.ID, in.Group))
 		}
-		if s.Keyed() {
-			e.refreshDue(tx, s, in.Group)
-		}
+		e.refreshDue(tx, s, in.Group)
 	}
 	e.count(tx, s, &done.Result)
 	if done.Result.Finalize {
@@ -146,6 +146,10 @@ func (e *Engine) consume(tx kv.Tx, s *stage, b *inflight, unprocessed int) (last
 			s.pending.Remove(entry.watermark)
 			s.bytes -= entry.size
 			s.elements -= entry.count
+			if entry.attempts > 0 {
+				s.suspects--
+				tx.Delete(chunkAttemptsKey(s.ID, entry.seq))
+			}
 			last = entry
 		}
 		g := s.groups[in.Group]
@@ -225,8 +229,8 @@ func (e *Engine) count(tx kv.Tx, s *stage, r *bundle.Result) {
 	}
 }
 
-// failBundle gives the inputs of a bundle back. A key group that failed before is retried with
-// fewer and fewer chunks, after a growing delay, so that the element at fault ends up alone.
+// failBundle gives the inputs of a bundle back. What was in it is retried, each piece alone, after a
+// growing delay.
 func (e *Engine) failBundle(tx kv.Tx, m BundleFailed) {
 	b, ok := e.running[m.ID]
 	if !ok {
@@ -235,16 +239,31 @@ func (e *Engine) failBundle(tx kv.Tx, m BundleFailed) {
 	e.release(b)
 	s := e.stages[b.order.Stage]
 	for i, in := range b.order.Inputs {
-		g := s.groups[in.Group]
-		g.attempts++
-		g.limit = max(1, len(b.taken[i])/2)
-		tx.Set(groupKey(tableAttempts, s.ID, in.Group), binary.AppendUvarint(nil, uint64(g.attempts)))
-		if g.attempts >= e.opt.Attempts {
-			e.end(tx, Failed, m.Err)
-			return
+		if s.Keyed() {
+			e.blame(tx, &s.groups[in.Group].suspect, groupKey(tableAttempts, s.ID, in.Group), m.Err)
+			continue
 		}
-		if e.stream == nil { // The clock of a TestStream does not move by itself.
-			g.retryAt = e.clock.Add(e.opt.RetryDelay << (g.attempts - 1))
+		for _, entry := range b.taken[i] {
+			if entry.attempts == 0 {
+				s.suspects++
+			}
+			e.blame(tx, &entry.suspect, chunkAttemptsKey(s.ID, entry.seq), m.Err)
 		}
 	}
+}
+
+// blame counts a failed attempt. The last one fails the job.
+func (e *Engine) blame(tx kv.Tx, s *suspect, key []byte, reason string) {
+	s.attempts++
+	tx.Set(key, binary.AppendUvarint(nil, uint64(s.attempts)))
+	if e.stream == nil { // The clock of a TestStream does not move by itself.
+		s.retryAt = e.clock.Add(e.opt.RetryDelay << (s.attempts - 1))
+	}
+	if s.attempts >= e.opt.Attempts && e.state == Running {
+		e.end(tx, Failed, reason)
+	}
+}
+
+func chunkAttemptsKey(s plan.StageID, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(groupKey(tableAttempts, s, 0), seq)
 }

@@ -74,6 +74,7 @@ type Engine struct {
 type stage struct {
 	*plan.Stage
 	groups    []*group
+	suspects  int             // Of a stage without keys: chunks whose bundle has failed.
 	pending   watermark.Holds // The watermarks of the entries in the mailbox.
 	holds     watermark.Holds // The output timestamps of timers.
 	bytes     int             // In the mailbox.
@@ -90,20 +91,28 @@ type stage struct {
 
 // group is the index of one key group of a stage.
 type group struct {
-	entries  []*entry
-	due      [2]event.Timestamp // By domain: a bound below which no timer is due.
-	busy     bool               // Of a keyed stage: a bundle works on it.
-	attempts int
-	retryAt  event.Timestamp
-	limit    int // After failures: the number of chunks a bundle may take.
+	entries []*entry
+	due     [2]event.Timestamp // By domain: a bound below which no timer is due.
+	busy    bool               // Of a keyed stage: a bundle works on it.
+	fired   bool               // Its last bundle fired timers.
+	suspect                    // Of a keyed stage.
 }
+
+// suspect is what is known of a piece of work whose bundle has failed: a key group, or a chunk of a
+// stage without keys. It runs alone until it has succeeded, so that the one at fault is found.
+type suspect struct {
+	attempts int // That have failed.
+	retryAt  event.Timestamp
+}
+
+// innocent is work that has not failed.
+var innocent = suspect{retryAt: event.MinTimestamp}
 
 // inflight is a running bundle.
 type inflight struct {
 	order   Order
-	taken   [][]*entry // By input of the order.
-	splitAt event.Timestamp
-	split   bool // A checkpoint was asked for.
+	taken   [][]*entry      // By input of the order.
+	splitAt event.Timestamp // When it is asked for a checkpoint.
 }
 
 // New returns the engine of a job whose facts are in view. For a new job the table is empty and
@@ -152,7 +161,7 @@ func (e *Engine) newStage(p *plan.Stage) *stage {
 func newGroup() *group {
 	return &group{
 		due:     [2]event.Timestamp{noTimer, noTimer},
-		retryAt: event.MinTimestamp,
+		suspect: innocent,
 	}
 }
 
@@ -162,8 +171,8 @@ func newGroup() *group {
 func (e *Engine) Step(tx kv.Tx, messages ...Message) ([]Action, error) {
 	e.actions = nil
 	for _, m := range messages {
-		if _, ok := m.(Restarted); ok && e.state == Failed {
-			e.resume(tx)
+		if _, ok := m.(Restarted); ok {
+			e.restart(tx)
 		}
 		if e.state == Running {
 			if err := e.apply(tx, m); err != nil {
@@ -225,18 +234,23 @@ func (e *Engine) setClock(tx kv.Tx, now event.Timestamp) {
 }
 
 // checkpointOverdue asks the bundles of a splittable stage that have run for the commit interval
-// for a checkpoint.
+// for a checkpoint, and asks again after another one: a worker that has not begun a bundle, or is
+// between two elements, may have nothing to give up.
 func (e *Engine) checkpointOverdue(s *stage) {
 	if s.running == 0 {
 		return
 	}
 	for _, id := range e.sortedRunning() {
 		b := e.running[id]
-		if b.order.Stage == s.ID && !b.split && b.splitAt <= e.clock {
-			b.split = true
+		if b.order.Stage == s.ID && b.splitAt <= e.clock {
+			b.splitAt = e.nextSplit()
 			e.do(SplitBundle{ID: id})
 		}
 	}
+}
+
+func (e *Engine) nextSplit() event.Timestamp {
+	return e.clock.Add(max(e.opt.CommitInterval, time.Millisecond))
 }
 
 // end writes the end of the job and forgets everything that only a running job needs.
@@ -251,14 +265,25 @@ func (e *Engine) end(tx kv.Tx, state State, reason string) {
 	e.do(EndJob{State: state, Err: reason})
 }
 
-// resume gives a failed job another chance: what failed may have been mended.
-func (e *Engine) resume(tx kv.Tx) {
+// restart gives a failed job another chance: what failed may have been mended. A job that ended in
+// another way says so again, for nobody may have heard of it.
+func (e *Engine) restart(tx kv.Tx) {
+	if e.state != Failed {
+		if e.state != Running {
+			e.do(EndJob{State: e.state, Err: e.reason})
+		}
+		return
+	}
 	e.state, e.reason = Running, ""
 	tx.Set(jobKey("state"), []byte{byte(Running)})
 	clearTable(tx, []byte{tableAttempts})
 	for _, s := range e.stages {
+		s.suspects = 0
 		for _, g := range s.groups {
-			g.attempts = 0
+			g.suspect = innocent
+			for _, in := range g.entries {
+				in.suspect = innocent
+			}
 		}
 	}
 }
@@ -269,8 +294,13 @@ func (e *Engine) finishIfDone(tx kv.Tx) {
 		return
 	}
 	for _, s := range e.stages {
-		if s.out < event.MaxTimestamp || s.elements > 0 || s.queued() > 0 || s.userTimes > 0 {
+		if s.out < event.MaxTimestamp || s.queued() > 0 || s.userTimes > 0 {
 			return
+		}
+		for _, g := range s.groups {
+			if e.isDue(s, plan.EventTime, g.due[plan.EventTime]) {
+				return // It may hold no watermark.
+			}
 		}
 	}
 	e.end(tx, Done, "")

@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -83,12 +84,26 @@ func (e *Engine) loadStage(view kv.View, s *stage) error {
 	}); err != nil {
 		return err
 	}
-	return each(tableAttempts, func(g bundle.KeyGroup, _, value []byte) error {
-		r := reader{b: value}
-		s.groups[g].attempts = int(r.uvarint())
-		s.groups[g].limit = 1
-		return r.err
+	return each(tableAttempts, func(g bundle.KeyGroup, key, value []byte) error {
+		return s.loadAttempts(s.groups[g], key, value)
 	})
+}
+
+func (s *stage) loadAttempts(g *group, key, value []byte) error {
+	r := reader{b: value}
+	attempts := int(r.uvarint())
+	if s.Keyed() {
+		g.attempts = attempts
+		return r.err
+	}
+	for _, in := range g.entries {
+		if bytes.Equal(key, chunkAttemptsKey(s.ID, in.seq)) {
+			in.attempts = attempts
+			s.suspects++
+			return r.err
+		}
+	}
+	return fmt.Errorf("attempts row %x is about no chunk", key)
 }
 
 func (e *Engine) saveCounts(tx kv.Tx, s *stage) {

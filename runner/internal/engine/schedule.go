@@ -94,7 +94,7 @@ func (e *Engine) startBundle(s *stage) bool {
 	b.order.Now = e.clock
 	b.splitAt = event.MaxTimestamp
 	if s.Splittable && e.stream == nil {
-		b.splitAt = e.clock.Add(e.opt.CommitInterval)
+		b.splitAt = e.nextSplit()
 	}
 	e.running[b.order.ID] = b
 	s.running++
@@ -107,7 +107,7 @@ func (e *Engine) startBundle(s *stage) bool {
 
 // ready tells whether an entry may run now.
 func (e *Engine) ready(s *stage, in *entry) bool {
-	return !in.taken && in.notBefore <= e.clock && e.sidesReady(s, in.maxWindow)
+	return !in.taken && in.notBefore <= e.clock && in.retryAt <= e.clock && e.sidesReady(s, in.maxWindow)
 }
 
 // take adds entries of a key group to a bundle.
@@ -124,12 +124,8 @@ func (b *inflight) take(g bundle.KeyGroup, entries []*entry, fire bool) {
 // takeRestriction takes the restriction that is furthest behind, so that it does not hold the
 // watermark back longer than it must.
 func (e *Engine) takeRestriction(s *stage, b *inflight) {
-	g := s.groups[0]
-	if g.retryAt > e.clock {
-		return
-	}
 	var first *entry
-	for _, in := range g.entries {
+	for _, in := range s.groups[0].entries {
 		if e.ready(s, in) && (first == nil || in.watermark < first.watermark) {
 			first = in
 		}
@@ -141,12 +137,8 @@ func (e *Engine) takeRestriction(s *stage, b *inflight) {
 
 // takeChunks takes chunks of a stage without keys, in the order in which they came.
 func (e *Engine) takeChunks(s *stage, b *inflight) {
-	g := s.groups[0]
-	if g.retryAt > e.clock {
-		return
-	}
 	quota := e.quota(s, s.bytes)
-	if entries := e.fill(s, g, &quota); len(entries) > 0 {
+	if entries := e.fill(s, s.groups[0], &quota); len(entries) > 0 {
 		b.take(0, entries, false)
 	}
 }
@@ -164,19 +156,28 @@ func (e *Engine) takeGroups(s *stage, b *inflight) {
 		if quota.full() {
 			return
 		}
-		if g.busy || g.retryAt > e.clock {
+		if g.busy || g.retryAt > e.clock || g.attempts > 0 && len(b.order.Inputs) > 0 {
 			continue
 		}
-		entries := e.fill(s, g, &quota)
-		fire := e.timerDue(s, g)
+		entries, fire := e.fill(s, g, &quota), e.timerDue(s, g)
+		if fire && len(entries) > 0 && s.Kind == plan.User {
+			// An element may clear or overwrite a timer that is due, so they take turns. What is
+			// put back here still counts in the quota, which is only a measure.
+			if fire = !g.fired; fire {
+				entries = nil
+			}
+		}
 		if len(entries) == 0 && !fire {
 			continue
 		}
 		if fire {
 			quota.bytes -= timersCost
 		}
-		g.busy = true
+		g.busy, g.fired = true, fire
 		b.take(bundle.KeyGroup(i), entries, fire)
+		if g.attempts > 0 {
+			return
+		}
 	}
 }
 
@@ -197,18 +198,21 @@ func (e *Engine) quota(s *stage, waiting int) quota {
 	}
 }
 
-// fill returns the ready entries of a key group that fit into q, and at least one.
+// fill returns the ready entries of a key group that fit into q, and at least one. A suspect is alone.
 func (e *Engine) fill(s *stage, g *group, q *quota) []*entry {
 	var entries []*entry
 	for _, in := range g.entries {
-		if q.full() || g.limit > 0 && len(entries) == g.limit {
+		if q.full() || g.attempts > 0 && len(entries) == 1 {
 			break
 		}
 		if !e.ready(s, in) {
-			if s.Keyed() {
-				break // Chunks of a key group stay in order.
+			continue // What waits for its side input keeps nothing back that does not.
+		}
+		if in.attempts > 0 {
+			if len(entries) > 0 {
+				continue
 			}
-			continue
+			return []*entry{in}
 		}
 		entries = append(entries, in)
 		q.bytes -= in.size
@@ -265,7 +269,8 @@ func Load(p *plan.Plan, o Order, view kv.View) (bundle.Work, error) {
 }
 
 // loadTimers reads the due timers of a key group: those in event time, by time, then those in
-// processing time. Expiry comes last among the timers of its time.
+// processing time. The state of a key and window does not expire in a bundle that fires other timers
+// of theirs: those may still need it, and set timers again.
 func loadTimers(view kv.View, o Order, g bundle.KeyGroup) ([]bundle.Timer, error) {
 	var timers []bundle.Timer
 	var failed error
@@ -292,5 +297,17 @@ func loadTimers(view kv.View, o Order, g bundle.KeyGroup) ([]bundle.Timer, error
 	slices.SortStableFunc(timers, func(a, b bundle.Timer) int {
 		return cmp.Or(cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.Due, b.Due), cmp.Compare(a.Kind, b.Kind))
 	})
+	needed := map[string]bool{}
+	for i := range timers {
+		if timers[i].Kind != bundle.ExpiryTimer {
+			needed[timerCell(&timers[i])] = true
+		}
+	}
+	timers = slices.DeleteFunc(timers, func(t bundle.Timer) bool {
+		return t.Kind == bundle.ExpiryTimer && needed[timerCell(&t)]
+	})
 	return timers, failed
 }
+
+// timerCell names the key and window of a timer.
+func timerCell(t *bundle.Timer) string { return string(appendBytes(appendBytes(nil, t.Key), t.Window)) }

@@ -33,7 +33,7 @@ type StageSnapshot struct {
 	Running  int // Bundles.
 	Counts   bundle.Counts
 	WaitsFor string // Empty when nothing waits.
-	Retries  int    // Failed attempts of its key groups since they last succeeded.
+	Retries  int    // Failed attempts at what has not succeeded since.
 }
 
 // Snapshot describes the job as it is after the last Step.
@@ -56,6 +56,11 @@ func (e *Engine) Snapshot() Snapshot {
 		at.Counts.Out = slices.Clone(s.counts.Out)
 		for _, g := range s.groups {
 			at.Retries += g.attempts
+			if s.suspects > 0 {
+				for _, in := range g.entries {
+					at.Retries += in.attempts
+				}
+			}
 		}
 		snap.Stages = append(snap.Stages, at)
 	}
@@ -100,6 +105,8 @@ func (e *Engine) entriesWaitFor(s *stage) string {
 		}
 	}
 	switch {
+	case first.retryAt > e.clock:
+		return "another attempt after a failure"
 	case first.notBefore > e.clock:
 		return fmt.Sprintf("its source, which wants to be resumed at %v", first.notBefore.Time())
 	case !e.sidesReady(s, first.maxWindow):

@@ -15,7 +15,7 @@ import (
 // rows; its indexes in memory are rebuilt from them.
 //
 //	J name                            what the engine must remember of the job itself
-//	a stage group                     failed attempts at the bundle of a key group
+//	a stage group [seq]               failed attempts at a key group, or a chunk if there are no keys
 //	c stage                           the counts of a stage
 //	d stage group domain due id       timers by due time: hold, pane
 //	m stage group seq                 mailboxes: chunks that wait for a stage
@@ -61,6 +61,7 @@ type entry struct {
 	maxWindow event.Timestamp
 	notBefore event.Timestamp // Processing time at which a residual wants to be resumed.
 	taken     bool            // It is in a running bundle.
+	suspect                   // Of a stage without keys.
 }
 
 // A mailbox row is the entry followed by the chunk's bytes.
@@ -84,6 +85,7 @@ func readEntry(key, value []byte) (*entry, error) {
 		watermark: event.ReadTimestamp(value[4:]),
 		maxWindow: event.ReadTimestamp(value[12:]),
 		notBefore: event.ReadTimestamp(value[20:]),
+		suspect:   innocent,
 	}, nil
 }
 

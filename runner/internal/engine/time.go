@@ -125,7 +125,8 @@ func firesEarly(t *plan.Trigger) bool {
 }
 
 // collectView forgets the windows of a side input that no reader can ask for any more: those that
-// ended before the main windows that are still open.
+// ended before the main windows that are still open. A timer of a reader may still ask for a window
+// that ended before the input watermark, as long as it holds the output watermark.
 func (e *Engine) collectView(tx kv.Tx, v *stage) {
 	if v.Windowing.Global() || len(v.readers) == 0 {
 		return
@@ -133,7 +134,7 @@ func (e *Engine) collectView(tx kv.Tx, v *stage) {
 	low := event.MaxTimestamp
 	for _, id := range v.readers {
 		r := e.stages[id]
-		low = min(low, r.in.Add(-r.Windowing.AllowedLateness))
+		low = min(low, r.out.Add(-r.Windowing.AllowedLateness))
 	}
 	if low <= v.collected {
 		return
@@ -175,20 +176,18 @@ func (e *Engine) nextClock() event.Timestamp {
 		for _, g := range s.groups {
 			later(g.retryAt)
 			later(g.due[plan.ProcessingTime])
-			if !s.Splittable {
+			if !s.Splittable && s.suspects == 0 {
 				continue
 			}
 			for _, entry := range g.entries {
 				if !entry.taken {
-					later(entry.notBefore)
+					later(max(entry.notBefore, entry.retryAt))
 				}
 			}
 		}
 	}
 	for _, b := range e.running {
-		if !b.split {
-			at = min(at, b.splitAt)
-		}
+		at = min(at, b.splitAt)
 	}
 	return at
 }

@@ -6,6 +6,7 @@ package watermark
 
 import (
 	"container/heap"
+	"maps"
 
 	"github.com/hornbeam-dev/hornbeam/runner/internal/event"
 )
@@ -56,6 +57,9 @@ func (h *Holds) Min() event.Timestamp {
 	}
 	return event.MaxTimestamp
 }
+
+// Equal tells whether h and o hold the same timestamps equally often.
+func (h *Holds) Equal(o *Holds) bool { return maps.Equal(h.counts, o.counts) }
 
 // Len returns the number of different timestamps held.
 func (h *Holds) Len() int { return len(h.counts) }
