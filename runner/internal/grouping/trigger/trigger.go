@@ -17,6 +17,7 @@ import (
 
 // Trigger decides for one windowing strategy.
 type Trigger struct {
+	clocked bool   // Some part waits for processing time.
 	nodes   []node // The tree in preorder; the root is 0.
 	merging bool   // Windows merge, which may bring finished subtriggers back to life.
 }
@@ -81,6 +82,8 @@ func (t *Trigger) grow(from plan.Trigger) error {
 	if len(parts) < least {
 		return fmt.Errorf("trigger: kind %d has %d subtriggers, needs %d", from.Kind, len(parts), least)
 	}
+	clocked := from.Kind == plan.AfterProcessingTime || from.Kind == plan.AfterSynchronizedProcessingTime
+	t.clocked = t.clocked || clocked
 	i := len(t.nodes)
 	t.nodes = append(t.nodes, node{kind: from.Kind, count: from.Count, delays: from.Delays})
 	for _, part := range parts {
@@ -102,11 +105,20 @@ func (t *Trigger) Start() State {
 	return make(State, len(t.nodes))
 }
 
-// Closed tells whether the trigger has finished for good: further elements are dropped.
-func (t *Trigger) Closed(s State) bool { return s != nil && s[0].Finished }
+// Closed tells whether the trigger has finished for good and further elements are dropped. A trigger
+// that reads the clock closes nothing: which elements came after it finished depends on the speed of
+// the machine, and no data is dropped for that. They wait for the last pane of the window.
+func (t *Trigger) Closed(s State) bool { return done(s) && !t.clocked }
+
+// done tells whether the trigger will not fire again.
+func done(s State) bool { return s != nil && s[0].Finished }
 
 // Element tells the trigger that an element arrived.
-func (t *Trigger) Element(s State, at At) { t.element(0, s, at) }
+func (t *Trigger) Element(s State, at At) {
+	if !done(s) {
+		t.element(0, s, at)
+	}
+}
 
 func (t *Trigger) element(i int, s State, at At) {
 	n := &t.nodes[i]
@@ -176,7 +188,7 @@ func (t *Trigger) firstUnfinished(i int, s State) (int, bool) {
 }
 
 // ShouldFire tells whether the pane is ready. A new element never makes a ready pane unready.
-func (t *Trigger) ShouldFire(s State, at At) bool { return t.shouldFire(0, s, at) }
+func (t *Trigger) ShouldFire(s State, at At) bool { return !done(s) && t.shouldFire(0, s, at) }
 
 func (t *Trigger) shouldFire(i int, s State, at At) bool {
 	n := &t.nodes[i]
@@ -313,6 +325,9 @@ func (t *Trigger) clear(i int, s State) {
 
 // Wake returns the next processing time after now at which the trigger may become ready by itself.
 func (t *Trigger) Wake(s State, now event.Timestamp) (wake event.Timestamp, ok bool) {
+	if done(s) {
+		return 0, false
+	}
 	for i := range s {
 		if k := t.nodes[i].kind; k != plan.AfterProcessingTime && k != plan.AfterSynchronizedProcessingTime {
 			continue

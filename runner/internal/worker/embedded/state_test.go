@@ -186,7 +186,7 @@ func TestExpiry(t *testing.T) {
 		due = append(due, c.Timer.Due)
 		expired = append(expired, c.Timer)
 	}
-	if diff := cmp.Diff([]event.Timestamp{15_000, 25_000}, due); diff != "" {
+	if diff := cmp.Diff([]event.Timestamp{14_999, 24_999}, due); diff != "" {
 		t.Fatalf("due (-want +got): %s", diff)
 	}
 
