@@ -17,6 +17,7 @@ import (
 	"github.com/hornbeam-dev/hornbeam/runner/internal/event"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/kv"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/plan"
+	"github.com/hornbeam-dev/hornbeam/runner/internal/worker"
 )
 
 // world is what a job runs in: a table whose syncs can be held back and fail, and a worker whose
@@ -109,7 +110,7 @@ func (w *world) expect(t *testing.T, want ...string) {
 	w.did = nil
 }
 
-func (w *world) Run(ctx context.Context, work bundle.Work, _ State) (bundle.Result, error) {
+func (w *world) Run(ctx context.Context, work bundle.Work, _ worker.State) (bundle.Result, error) {
 	w.note("run", work.ID)
 	return w.run(ctx, work)
 }
