@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
@@ -24,6 +25,7 @@ import (
 	"github.com/hornbeam-dev/hornbeam/runner/internal/plan"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/planner"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/store"
+	"github.com/hornbeam-dev/hornbeam/runner/internal/urn"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/worker/builtin"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/worker/embedded"
 )
@@ -209,7 +211,29 @@ func marshal(p *beam.Pipeline) (*pipepb.Pipeline, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the pipeline cannot be encoded: %w", err)
 	}
-	return pipeline, nil
+	return pipeline, canonical(pipeline)
+}
+
+// canonical takes out of a pipeline what differs each time the SDK encodes it and has no meaning:
+// the order of maps. A program that is run again has to give the same pipeline.
+func canonical(p *pipepb.Pipeline) error {
+	slices.Sort(p.RootTransformIds)
+	for id, t := range p.GetComponents().GetTransforms() {
+		slices.Sort(t.Subtransforms)
+		if t.GetSpec().GetUrn() != urn.ParDo {
+			continue
+		}
+		var payload pipepb.ParDoPayload
+		if err := proto.Unmarshal(t.Spec.Payload, &payload); err != nil {
+			return fmt.Errorf("payload of transform %s: %w", id, err)
+		}
+		encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(&payload)
+		if err != nil {
+			return err
+		}
+		t.Spec.Payload = encoded
+	}
+	return nil
 }
 
 // nextEpoch writes the job's record with a new epoch, and for a new job its pipeline. Nothing of an

@@ -30,8 +30,8 @@ type Config struct {
 	First   engine.Message // Submitted or Restarted.
 	Clock   *Clock
 	Log     *slog.Logger
-	// Admit is asked, at most every second, whether the table may grow. While it returns an error
-	// no bundle is started. Nil admits always.
+	// Admit is asked, at most every second, whether the table may grow. Its error ends the job,
+	// which can be started again once there is room. Nil admits always.
 	Admit func() error
 }
 
