@@ -60,12 +60,18 @@ func (e *Engine) hasRoom(s *stage) bool {
 	return e.workers < e.opt.Parallelism
 }
 
-// flooded tells whether a consumer of s has more waiting than it should. A consumer that waits for
-// a side input does not count: what it waits for may come through s.
+// flooded tells whether a consumer of s has more to do than it should: too much in its mailbox, or,
+// if s is a source, timers that are due. Without that a source runs ahead of keys that take one timer
+// after the other, and all it has read piles up as their state. A consumer that waits for a side
+// input does not count: what it waits for may come through s.
 func (e *Engine) flooded(s *stage) bool {
 	for _, o := range s.Outputs {
 		for _, id := range o.Consumers {
-			if c := e.stages[id]; c.bytes > e.opt.MailboxBytes && len(c.Sides) == 0 {
+			c := e.stages[id]
+			if len(c.Sides) > 0 {
+				continue
+			}
+			if c.bytes > e.opt.MailboxBytes || s.Splittable && e.unfired(c) < event.MaxTimestamp {
 				return true
 			}
 		}
