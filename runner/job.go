@@ -38,7 +38,6 @@ type Job struct {
 	table   kv.Table
 	store   *store.Store // Nil if the job is kept in memory.
 	failed  chan error   // The store's failure, after which nothing is known of the last commits.
-	running *driver.Job
 }
 
 // Record is what is known of a job before its pipeline.

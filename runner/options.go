@@ -20,7 +20,6 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 
 	"github.com/hornbeam-dev/hornbeam/runner/internal/engine"
-	"github.com/hornbeam-dev/hornbeam/runner/internal/planner"
 )
 
 // Options say how a job runs. What the zero value of a field means stands beside it.
@@ -185,10 +184,6 @@ func (o *Options) engine(epoch uint64, groups int) engine.Options {
 	e.BundleBytes = min(e.BundleBytes, int(o.budget()/32))
 	e.MailboxBytes = min(e.MailboxBytes, int(o.budget()/8))
 	return e
-}
-
-func (o *Options) planner() planner.Options {
-	return planner.Options{NoFusion: o.NoFusion, NoLifting: o.NoLifting}
 }
 
 func (o *Options) log() *slog.Logger {

@@ -19,7 +19,7 @@ import (
 func ParseURL(text string) (ReadConfig, error) {
 	cfg, err := parseURL(text)
 	if err != nil {
-		return ReadConfig{}, fmt.Errorf("kafkaio: %q: %w; want kafka://HOST:PORT[,HOST:PORT]/TOPIC?from=earliest|latest|offset:N|time:RFC3339&to=...", text, err)
+		return ReadConfig{}, fmt.Errorf("kafkaio: %q: %w; want kafka://HOST:PORT[,HOST:PORT]/TOPIC?from=earliest|latest|offset:N|time:RFC3339, and the same for to", text, err)
 	}
 	return cfg, nil
 }

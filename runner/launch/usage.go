@@ -17,7 +17,7 @@ var runnerFlags = []string{
 	"commit_interval", "attempts", "json",
 }
 
-var helpAll = flag.Bool("help_all", false, "Show the flags of all Beam runners too.")
+func init() { flag.Bool("help_all", false, "Show the flags of all Beam runners too.") }
 
 // runnerHelp stands in place of what Beam says of flags that Hornbeam reads as well.
 var runnerHelp = map[string]string{
