@@ -129,7 +129,7 @@ func buildPrimitives(t *testing.T) (binary string) {
 	overlayFile := filepath.Join(t.TempDir(), "overlay.json")
 	writeFile(t, overlayFile, overlay)
 	binary = filepath.Join(t.TempDir(), "primitives.test")
-	goTool(t, root, "test", "-modfile=.cache/beam.mod", "-overlay="+overlayFile, "-c", "-o", binary, pkg)
+	goTool(t, root, "test", "-modfile=.cache/beam.mod", "-overlay="+overlayFile, "-vet=off", "-c", "-o", binary, pkg)
 	return binary
 }
 
