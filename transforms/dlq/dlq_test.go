@@ -15,7 +15,7 @@ import (
 	"github.com/hornbeam-dev/hornbeam/transforms/dlq"
 )
 
-func TestMain(m *testing.M) { ptest.MainWithDefault(m, "prism") }
+func TestMain(m *testing.M) { ptest.MainWithDefault(m, "hornbeam") }
 
 func ExampleNew() {
 	bad := dlq.New("PARSE", "cards.Parse", "want 7 fields, got 2", []byte("caf\xe9,1"))

@@ -33,7 +33,7 @@ func init() {
 	register.DoFn1x0[sessions.Session](&printFn{})
 }
 
-func TestMain(m *testing.M) { ptest.MainWithDefault(m, "prism") }
+func TestMain(m *testing.M) { ptest.MainWithDefault(m, "hornbeam") }
 
 func fromCard(t cards.Transaction) (string, sessions.Visit) {
 	return strconv.FormatInt(t.Customer, 10), sessions.Visit{Cents: t.Cents}

@@ -31,7 +31,7 @@ func init() {
 	register.DoFn1x0[string](&printFn{})
 }
 
-func TestMain(m *testing.M) { ptest.MainWithDefault(m, "prism") }
+func TestMain(m *testing.M) { ptest.MainWithDefault(m, "hornbeam") }
 
 func code(bad dlq.BadRecord) string { return bad.Failure.Code + " " + string(bad.Record.Encoded) }
 
