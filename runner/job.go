@@ -38,6 +38,7 @@ type Job struct {
 	table   kv.Table
 	store   *store.Store // Nil if the job is kept in memory.
 	failed  chan error   // The store's failure, after which nothing is known of the last commits.
+	closed  bool
 }
 
 // Record is what is known of a job before its pipeline.
@@ -162,8 +163,14 @@ func (j *Job) Resumed() bool { return j.resumed }
 // StateDir returns the job's directory, or "" if it is kept in memory.
 func (j *Job) StateDir() string { return j.opt.StateDir }
 
-// Close frees the state directory.
-func (j *Job) Close() error { return j.table.Close() }
+// Close frees the state directory. Only the first call does anything.
+func (j *Job) Close() error {
+	if j.closed {
+		return nil
+	}
+	j.closed = true
+	return j.table.Close()
+}
 
 // Run runs p as this job and waits until it ends. If the job is resumed, p must be the pipeline
 // with which it began. When ctx is cancelled the job stops, Run returns ErrStopped, and the job can
