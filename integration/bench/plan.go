@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import "strconv"
+
+// contest is one comparison.
+type contest struct {
+	name     string
+	n        int64 // Elements of a workload, days of a pipeline.
+	pipeline bool  // A program of pipelines/, not a workload.
+	args     []string
+	alone    bool // Only on Hornbeam: Prism would take too long.
+	targets  targets
+}
+
+// targets are what Hornbeam should reach; 0 is no target.
+type targets struct {
+	rate    float64 // Times Prism's.
+	cpu     float64 // Prism's CPU time over ours.
+	rss     float64 // Prism's peak memory over ours.
+	seconds float64 // At most.
+	bytes   float64 // Of peak memory, at most.
+}
+
+// The sizes are such that Prism copes: its memory grows with the elements of a shuffle, and its
+// time with the square of those of a session.
+var plan = []contest{
+	{name: "fused", n: 1_000_000, targets: targets{rate: 1}},
+	{name: "reshuffle", n: 1_000_000, targets: targets{rate: 1}},
+	{name: "gbk1k", n: 1_000_000, targets: targets{cpu: 3, rss: 4}},
+	{name: "gbk100k", n: 1_000_000, targets: targets{cpu: 3, rss: 4}},
+	{name: "sliding", n: 100_000},
+	{name: "sessions", n: 200_000, targets: targets{rate: 5}},
+	{name: "combine", n: 1_000_000},
+	{name: "valuestate", n: 40_000, targets: targets{rate: 8}},
+	{name: "frauddetection", n: 3, pipeline: true, args: []string{"--days"}},
+	{name: "sessionanalytics", n: 3, pipeline: true, args: []string{"--days"}},
+	{name: "unitconversion", n: 1, pipeline: true, args: []string{"--days"}},
+	{name: "frauddetection-all", n: 183, pipeline: true, alone: true, args: []string{"--days"},
+		targets: targets{seconds: 60, bytes: 500e6}},
+}
+
+func planned() []string {
+	var names []string
+	for _, c := range plan {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// size is n as an argument.
+func (c contest) size() string { return strconv.FormatInt(c.n, 10) }
