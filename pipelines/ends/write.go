@@ -3,6 +3,9 @@
 package ends
 
 import (
+	"context"
+	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -46,15 +49,22 @@ func WriteDead(s beam.Scope, e Ends, dead ...beam.PCollection) error {
 
 func write(s beam.Scope, e Ends, name string, lines beam.PCollection) error {
 	if !strings.HasPrefix(e.Output, kafkaPrefix) {
-		if err := fileio.Claim(e.Output, e.JobID); err != nil {
-			return err
+		dir, err := filepath.Abs(e.Output)
+		if err == nil {
+			err = fileio.Claim(dir, e.JobID)
 		}
-		fileio.Write(s, fileio.WriteConfig{Dir: e.Output, Prefix: name, JobID: e.JobID}, lines)
+		if err != nil {
+			return fmt.Errorf("--output: %w", err)
+		}
+		fileio.Write(s, fileio.WriteConfig{Dir: dir, Prefix: name, JobID: e.JobID}, lines)
 		return nil
 	}
 	cfg, err := kafkaio.ParseURL(e.Output)
+	if err == nil {
+		err = kafkaio.Check(context.Background(), cfg.Brokers, cfg.Topic)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("--output: %w", err)
 	}
 	kafkaio.Write(s, kafkaio.WriteConfig{Brokers: cfg.Brokers, Topic: cfg.Topic},
 		beam.ParDo(s, &keyFn{Key: []byte(name)}, lines))

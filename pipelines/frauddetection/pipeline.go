@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"flag"
+	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/metrics"
@@ -17,6 +18,7 @@ import (
 )
 
 func init() {
+	register.Function1x2(lineTime)
 	register.Function1x1(transaction)
 	register.Function1x2(alertLine)
 }
@@ -67,7 +69,7 @@ func cents(amount float64) int64 { return int64(amount*100 + 0.5) }
 func Detect(s beam.Scope, e ends.Ends, generator cards.ReadConfig, rules fraud.Rules) error {
 	records, err := ends.Read(s, e, ends.Source{
 		Generate: func(s beam.Scope) beam.PCollection { return cards.ReadLines(s, generator) },
-		FileTime: cards.LineTime,
+		FileTime: lineTime,
 	})
 	if err != nil {
 		return err
@@ -83,6 +85,15 @@ func Detect(s beam.Scope, e ends.Ends, generator cards.ReadConfig, rules fraud.R
 	return ends.WriteDead(s, e, append(records.Dead, parsed.Dead, found.Dead)...)
 }
 
+// lineTime is Unknown for a line that is no transaction: parsing makes a dead letter of it.
+func lineTime(line []byte) (time.Time, error) {
+	t, err := cards.ParseCSV(line)
+	if err != nil {
+		return ends.Unknown, nil
+	}
+	return t.Time(), nil
+}
+
 func transaction(t cards.Transaction) fraud.Transaction {
 	return fraud.Transaction{ID: t.ID, Customer: t.Customer, Millis: t.UnixMilli(), Cents: t.Cents}
 }
@@ -92,12 +103,11 @@ func alertLine(a fraud.Alert) ([]byte, error) { return json.Marshal(a) }
 // totals: every transaction that was judged has come out, marked or not.
 func totals(m metrics.QueryResults) launch.Totals {
 	count := func(name string) int64 { return launch.Counter(m, "fraud.Detect", name) }
-	unread := launch.Counters(m, "dlq") - count("dead") // Lines that are no transactions.
 	return launch.Totals{
-		In:      count("transactions") + unread,
+		In:      ends.In(m),
 		Out:     count("judged"),
 		Late:    count("late"),
 		Doubled: count("duplicates"),
-		Dead:    count("dead") + unread,
+		Dead:    launch.Counters(m, "dlq"),
 	}
 }

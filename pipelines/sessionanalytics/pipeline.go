@@ -20,6 +20,7 @@ import (
 )
 
 func init() {
+	register.Function1x2(lineTime)
 	register.Function1x2(visit)
 	register.DoFn2x2[context.Context, sessions.Session, []byte, error](&lineFn{})
 }
@@ -56,7 +57,7 @@ Examples:
 func Analyze(s beam.Scope, e ends.Ends, generator cards.ReadConfig, gap time.Duration) error {
 	records, err := ends.Read(s, e, ends.Source{
 		Generate: func(s beam.Scope) beam.PCollection { return cards.ReadLines(s, generator) },
-		FileTime: cards.LineTime,
+		FileTime: lineTime,
 	})
 	if err != nil {
 		return err
@@ -70,6 +71,15 @@ func Analyze(s beam.Scope, e ends.Ends, generator cards.ReadConfig, gap time.Dur
 		return err
 	}
 	return ends.WriteDead(s, e, append(records.Dead, parsed.Dead, found.Dead)...)
+}
+
+// lineTime is Unknown for a line that is no transaction: parsing makes a dead letter of it.
+func lineTime(line []byte) (time.Time, error) {
+	t, err := cards.ParseCSV(line)
+	if err != nil {
+		return ends.Unknown, nil
+	}
+	return t.Time(), nil
 }
 
 func visit(t cards.Transaction) (string, sessions.Visit) {
@@ -102,10 +112,9 @@ func timeText(millis int64) string { return time.UnixMilli(millis).UTC().Format(
 
 // totals: a transaction has come out when its session has.
 func totals(m metrics.QueryResults) launch.Totals {
-	dead := launch.Counters(m, "dlq")
 	return launch.Totals{
-		In:   launch.Counter(m, "cards.Parse", "transactions") + dead,
+		In:   ends.In(m),
 		Out:  launch.Counter(m, "sessionanalytics", "transactions"),
-		Dead: dead,
+		Dead: launch.Counters(m, "dlq"),
 	}
 }

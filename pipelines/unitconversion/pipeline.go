@@ -92,9 +92,13 @@ func Convert(s beam.Scope, e ends.Ends, cfg devices.Config, opts feed.Options) e
 	return ends.WriteDead(s, e, append(records.Dead, parsed.Dead, converted.Dead, unique.Dead)...)
 }
 
+// readingTime is Unknown for a line that is no reading: parsing makes a dead letter of it.
 func readingTime(line []byte) (time.Time, error) {
 	r, err := units.ParseReading(line)
-	return time.UnixMilli(r.Millis), err
+	if err != nil {
+		return ends.Unknown, nil
+	}
+	return time.UnixMilli(r.Millis), nil
 }
 
 func measurementLine(m units.Measurement) ([]byte, error) { return json.Marshal(m) }
@@ -102,12 +106,10 @@ func measurementLine(m units.Measurement) ([]byte, error) { return json.Marshal(
 func aggregateLine(a units.Aggregate) ([]byte, error) { return json.Marshal(a) }
 
 func totals(m metrics.QueryResults) launch.Totals {
-	t := launch.Totals{
+	return launch.Totals{
+		In:      ends.In(m),
 		Out:     launch.Counter(m, "units.Dedupe", "out"),
 		Doubled: launch.Counter(m, "units.Dedupe", "doubled"),
 		Dead:    launch.Counters(m, "dlq"),
 	}
-	t.In = launch.Counter(m, "units.Parse", "out") + launch.Counter(m, "units.Parse", "dead") +
-		launch.Counter(m, "fileio", "dead_letters") + launch.Counter(m, "kafkaio", "dead_letters")
-	return t
 }
