@@ -88,11 +88,12 @@ func TestDamagedDirectoryIsRefused(t *testing.T) {
 	j := job(t, "--days=1", "--rate=4000")
 	interrupt(t, j, 1500*time.Millisecond)
 	want := undisturbed(t, j)
+	copies := work(t)
 	refused := 0
 	for _, path := range must[[]string](t)(filepath.Glob(filepath.Join(j.State(), "*", "*"))) {
 		name := must[string](t)(filepath.Rel(j.State(), path))
 		copied := j
-		copied.Dir = filepath.Join(j.Dir, "copy", filepath.Base(name))
+		copied.Dir = filepath.Join(copies, filepath.Base(name))
 		if err := os.CopyFS(copied.Dir, os.DirFS(j.Dir)); err != nil {
 			t.Fatal(err)
 		}
