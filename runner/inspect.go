@@ -77,7 +77,7 @@ func Inspect(dir string) (*Inspection, error) {
 func inspect(s *store.Store) (*Inspection, error) {
 	view := s.View()
 	defer view.Close()
-	record, _, err := readRecord(view)
+	record, err := readRecord(view)
 	if err != nil {
 		return nil, err
 	}

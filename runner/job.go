@@ -37,6 +37,7 @@ type Job struct {
 	resumed bool
 	table   kv.Table
 	store   *store.Store // Nil if the job is kept in memory.
+	ended   bool         // Done or cancelled, as Wait has told.
 	closed  bool
 	failed  chan error // The store's failure, after which nothing is known of the last commits.
 }
@@ -50,6 +51,10 @@ type Record struct {
 	KeyGroups int       `json:"key_groups"`
 	NoFusion  bool      `json:"no_fusion,omitempty"`
 	NoLifting bool      `json:"no_lifting,omitempty"`
+	// Told says that the job has ended and the program that ran it knows. Until then the job is
+	// opened again, so that a process that was killed at the last moment is not taken for one
+	// that has begun nothing.
+	Told bool `json:"told,omitempty"`
 }
 
 // Rows of the runner itself; the engine's begin with other bytes.
@@ -90,11 +95,11 @@ func Open(o Options) (*Job, error) {
 func (j *Job) begin() error {
 	view := j.table.View()
 	defer view.Close()
-	record, state, err := readRecord(view)
+	record, err := readRecord(view)
 	if err != nil {
 		return err
 	}
-	if record != nil && (state == engine.Running || state == engine.Failed) {
+	if record != nil && !record.Told {
 		j.record, j.resumed = *record, true
 		return nil
 	}
@@ -114,25 +119,25 @@ func (j *Job) begin() error {
 	if j.opt.KeyGroups > 0 {
 		j.record.KeyGroups = j.opt.KeyGroups
 	}
-	return j.clear()
+	return j.replace()
 }
 
 // readRecord returns nil if the table holds no job.
-func readRecord(view kv.View) (*Record, engine.State, error) {
+func readRecord(view kv.View) (*Record, error) {
 	row, ok := view.Get(recordKey)
 	if err := view.Err(); err != nil || !ok {
-		return nil, engine.Running, err
+		return nil, err
 	}
 	var r Record
 	if err := json.Unmarshal(row, &r); err != nil {
-		return nil, engine.Running, fmt.Errorf("the job's record is malformed: %w", err)
+		return nil, fmt.Errorf("the job's record is malformed: %w", err)
 	}
-	state, _, err := engine.ReadState(view)
-	return &r, state, err
+	return &r, nil
 }
 
-// clear makes room for a new job: what the table holds belongs to a job of ours that has ended.
-func (j *Job) clear() error {
+// replace puts the record of a new job in place of the job that the table holds, which has ended.
+// From now on the job's ID is known, whatever happens.
+func (j *Job) replace() error {
 	tx := j.table.Begin()
 	defer tx.Discard()
 	var old [][]byte
@@ -143,7 +148,19 @@ func (j *Job) clear() error {
 	for _, key := range old {
 		tx.Delete(key)
 	}
+	if err := j.saveRecord(tx); err != nil {
+		return err
+	}
 	return commit(tx)
+}
+
+func (j *Job) saveRecord(tx kv.Tx) error {
+	row, err := json.Marshal(j.record)
+	if err != nil {
+		return err
+	}
+	tx.Set(recordKey, row)
+	return nil
 }
 
 func commit(tx kv.Tx) error {
@@ -169,7 +186,22 @@ func (j *Job) Close() error {
 		return nil
 	}
 	j.closed = true
-	return j.table.Close()
+	var err error
+	if j.ended {
+		err = j.tell()
+	}
+	return errors.Join(err, j.table.Close())
+}
+
+// tell notes that the program knows of the job's end.
+func (j *Job) tell() error {
+	tx := j.table.Begin()
+	defer tx.Discard()
+	j.record.Told = true
+	if err := j.saveRecord(tx); err != nil {
+		return err
+	}
+	return commit(tx)
 }
 
 // Run runs p as this job and waits until it ends. If the job is resumed, p must be the pipeline
@@ -259,11 +291,9 @@ func (j *Job) nextEpoch(p *pipepb.Pipeline) error {
 		}
 	}
 	j.record.Epoch++
-	row, err := json.Marshal(j.record)
-	if err != nil {
+	if err := j.saveRecord(tx); err != nil {
 		return err
 	}
-	tx.Set(recordKey, row)
 	tx.Set(pipelineKey, encoded)
 	return commit(tx)
 }

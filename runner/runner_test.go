@@ -230,3 +230,49 @@ func TestOptionsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestJobKeepsItsIDFromTheFirstMoment(t *testing.T) {
+	o := runner.Options{StateDir: filepath.Join(t.TempDir(), "state")}
+	first := open(t, o)
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second := open(t, o)
+	defer second.Close()
+	if first.ID() != second.ID() {
+		t.Errorf("a job that had not begun is %s, and then %s", first.ID(), second.ID())
+	}
+	if _, err := second.Run(t.Context(), sums()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A process may be killed when its job is done but nobody was told. The next one tells.
+func TestEndIsToldUntilItWasHeard(t *testing.T) {
+	dir := t.TempDir()
+	o := runner.Options{StateDir: filepath.Join(dir, "state")}
+	first := open(t, o)
+	defer first.Close()
+	if _, err := first.Run(t.Context(), sums()); err != nil {
+		t.Fatal(err)
+	}
+	o.StateDir = filepath.Join(dir, "killed")
+	if err := os.CopyFS(o.StateDir, os.DirFS(filepath.Join(dir, "state"))); err != nil {
+		t.Fatal(err)
+	}
+	second := open(t, o)
+	if second.ID() != first.ID() {
+		t.Errorf("job %s, want %s, whose end nobody has heard of", second.ID(), first.ID())
+	}
+	if _, err := second.Run(t.Context(), sums()); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	third := open(t, o)
+	defer third.Close()
+	if third.Resumed() {
+		t.Errorf("job %s is resumed, though its end was told", third.ID())
+	}
+}

@@ -58,6 +58,7 @@ func (r *Running) Wait() (*Result, error) {
 		}
 		return nil, err
 	}
+	r.job.ended = final.State == engine.Done || final.State == engine.CancelledState
 	result := &Result{id: r.job.ID(), plan: r.plan, Final: final}
 	switch final.State {
 	case engine.Failed:
