@@ -87,7 +87,7 @@ func (c Campaign) disturbed(job Job, random *rand.Rand, whole time.Duration, mos
 			return kills, nil, err
 		}
 		switch {
-		case ended.Code == 0:
+		case ended.Code == 0 || ended.Stdout != "": // Killed, but after it had told its end.
 			got, err := job.Written(ended)
 			return kills, got, err
 		case ended.Code != -1:

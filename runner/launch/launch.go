@@ -186,13 +186,14 @@ func runHornbeam(ctx context.Context, p Program, stdout, stderr io.Writer) error
 	return job.Close()
 }
 
-// tuneMemory trades memory that the job may use anyway for less garbage collection.
+// tuneMemory trades memory that the job may use anyway for less garbage collection. What is not
+// for the Go heap is for the store's tables and cache, and for the program itself.
 func tuneMemory(budget int64) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(budget)
+		debug.SetMemoryLimit(budget / 8 * 5)
 	}
 }
 

@@ -102,7 +102,7 @@ func (fn *KeyFn) ProcessElement(ctx context.Context, t Transaction, emit func(in
 type DetectFn struct {
 	Rules Rules                   // Checked.
 	Card  beamstate.Value[[]byte] // See state.
-	Wake  timers.EventTime        // The next thing to do: judge the earliest that waits, or forget the card.
+	Wake  timers.EventTime        // The next thing to do: judge what is due, or forget the card.
 }
 
 func newDetectFn(rules Rules) *DetectFn {
@@ -136,13 +136,15 @@ func (fn *DetectFn) ProcessElement(ctx context.Context, sp beamstate.Provider, t
 		emitLate(t)
 		return nil
 	}
-	if s.waiting() == 0 || t.Millis < s.earliest() {
-		fn.wakeToJudge(tp, t.Millis)
+	wake := s.waiting() == 0 || t.Millis < s.earliest()
+	s = s.insert(place, record)
+	if wake {
+		fn.wakeToJudge(tp, s, t.Millis)
 	}
-	return fn.Card.Write(sp, s.insert(place, record))
+	return fn.Card.Write(sp, s)
 }
 
-// OnTimer judges the earliest instant that waits, or forgets the card.
+// OnTimer judges what waits and is due, or forgets the card.
 func (fn *DetectFn) OnTimer(ctx context.Context, at beam.EventTime, sp beamstate.Provider, tp timers.Provider, customer int64, _ timers.Context,
 	emit func(beam.EventTime, Alert), _ func(Transaction), _ func(dlq.BadRecord)) error {
 	s, err := fn.read(sp)
@@ -155,28 +157,30 @@ func (fn *DetectFn) OnTimer(ctx context.Context, at beam.EventTime, sp beamstate
 	if mtime.Time(at) == mtime.MaxTimestamp {
 		// The timer was set to forget the card, before a transaction came that waits: the
 		// watermark need not have passed it.
-		fn.wakeToJudge(tp, s.earliest())
-		return nil
+		fn.wakeToJudge(tp, s, s.earliest())
+		return fn.Card.Write(sp, s)
 	}
 	before := s.waiting()
-	s = s.judgeUntil(s.earliest(), customer, fn.Rules, func(a Alert) {
+	s = s.judgeUntil(s.due(), customer, fn.Rules, func(a Alert) {
 		alerted.Inc(ctx, 1)
 		emit(mtime.FromMilliseconds(a.Millis), a)
 	})
 	judged.Inc(ctx, int64(before-s.waiting()))
 	if s.waiting() > 0 {
-		fn.wakeToJudge(tp, s.earliest())
+		// Where several instants wait, the watermark has most often passed all of them already:
+		// one firing is enough. If it has not, they wait for no more than what is out of order.
+		fn.wakeToJudge(tp, s, s.latest())
 	} else {
 		fn.wakeToForget(tp, s.judged())
 	}
 	return fn.Card.Write(sp, s)
 }
 
-// wakeToJudge sets the timer past the instant: while the watermark stands at it, more of that
-// instant can come. The output timestamp is the instant, so that alerts are not late.
-func (fn *DetectFn) wakeToJudge(tp timers.Provider, instant int64) {
-	at := mtime.FromMilliseconds(instant)
-	fn.Wake.Set(tp, (at + 1).ToTime(), timers.WithOutputTimestamp(at.ToTime()))
+// wakeToJudge sets the timer past an instant: while the watermark stands at it, more of that
+// instant can come. The output timestamp is the earliest that waits, so that alerts are not late.
+func (fn *DetectFn) wakeToJudge(tp timers.Provider, s state, due int64) {
+	s.setDue(due)
+	fn.Wake.Set(tp, (mtime.FromMilliseconds(due) + 1).ToTime(), timers.WithOutputTimestamp(mtime.FromMilliseconds(s.earliest()).ToTime()))
 }
 
 func (fn *DetectFn) wakeToForget(tp timers.Provider, last int64) {

@@ -30,7 +30,7 @@ func init() {
 	register.DoFn1x0[fraud.Alert](&printFn{})
 }
 
-func TestMain(m *testing.M) { ptest.MainWithDefault(m, "hornbeam") }
+func TestMain(m *testing.M) { ptest.MainWithDefault(m, "prism") }
 
 func fromCard(t cards.Transaction) fraud.Transaction {
 	return fraud.Transaction{ID: t.ID, Customer: t.Customer, Millis: t.UnixMilli(), Cents: t.Cents}

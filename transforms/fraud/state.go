@@ -13,7 +13,7 @@ import (
 const stateVersion = 1
 
 const (
-	headerSize = 1 + 8 + 4
+	headerSize = 1 + 8 + 8 + 4
 	recordSize = 24
 )
 
@@ -22,6 +22,7 @@ const (
 //
 //	version    1 byte
 //	judged     8 bytes   everything up to this instant is judged; the least int64 at first
+//	due        8 bytes   what waits up to this instant is judged when the timer fires
 //	history    4 bytes   how many records are judged
 //	records    24 bytes each: time, ID, cents; sorted by time and ID, the judged ones first
 //
@@ -46,8 +47,10 @@ func checkState(b []byte) (state, error) {
 
 func (s state) judged() int64     { return int64(binary.BigEndian.Uint64(s[1:])) }
 func (s state) setJudged(t int64) { binary.BigEndian.PutUint64(s[1:], uint64(t)) }
-func (s state) history() int      { return int(binary.BigEndian.Uint32(s[9:])) }
-func (s state) setHistory(n int)  { binary.BigEndian.PutUint32(s[9:], uint32(n)) }
+func (s state) due() int64        { return int64(binary.BigEndian.Uint64(s[9:])) }
+func (s state) setDue(t int64)    { binary.BigEndian.PutUint64(s[9:], uint64(t)) }
+func (s state) history() int      { return int(binary.BigEndian.Uint32(s[17:])) }
+func (s state) setHistory(n int)  { binary.BigEndian.PutUint32(s[17:], uint32(n)) }
 func (s state) records() int      { return (len(s) - headerSize) / recordSize }
 func (s state) waiting() int      { return s.records() - s.history() }
 
@@ -62,6 +65,11 @@ func (s state) transaction(customer int64, i int) Transaction {
 // earliest is the time of the first record that waits.
 func (s state) earliest() int64 {
 	return int64(binary.BigEndian.Uint64(s.at(s.history())))
+}
+
+// latest is the time of the last record that waits.
+func (s state) latest() int64 {
+	return int64(binary.BigEndian.Uint64(s.at(s.records() - 1)))
 }
 
 // encode is the value that travels to a card, and a record of its state.
