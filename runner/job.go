@@ -37,8 +37,8 @@ type Job struct {
 	resumed bool
 	table   kv.Table
 	store   *store.Store // Nil if the job is kept in memory.
-	failed  chan error   // The store's failure, after which nothing is known of the last commits.
 	closed  bool
+	failed  chan error // The store's failure, after which nothing is known of the last commits.
 }
 
 // Record is what is known of a job before its pipeline.
@@ -163,7 +163,7 @@ func (j *Job) Resumed() bool { return j.resumed }
 // StateDir returns the job's directory, or "" if it is kept in memory.
 func (j *Job) StateDir() string { return j.opt.StateDir }
 
-// Close frees the state directory. Only the first call does anything.
+// Close frees the state directory. Further calls do nothing.
 func (j *Job) Close() error {
 	if j.closed {
 		return nil

@@ -3,43 +3,68 @@
 package crash
 
 import (
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hornbeam-dev/hornbeam/integration/connectors/kafkatest"
 )
 
-// pipelines are the programs of the campaigns with arguments that make them last for seconds.
+// pipelines are the programs of the campaigns, with arguments that make them last for seconds.
 var pipelines = []struct {
 	name  string
 	paced []string // With generated input.
-	fill  []string // How a topic is filled for it.
-	topic []string // With a topic.
+	topic []string // What fills a topic for it.
 }{
-	{
-		name:  "job",
-		paced: []string{"--days=1", "--rate=4000"},
-		fill:  []string{"cards", "--days=4", "--shuffle=10m"},
-	},
+	{"job", []string{"--days=1", "--rate=4000"}, nil},
+	{"frauddetection", []string{"--days=2", "--rate=6000"}, []string{"cards", "--days=6"}},
+	{"sessionanalytics", []string{"--days=2", "--rate=6000", "--shuffle=10m"}, []string{"cards", "--days=6"}},
+	{"unitconversion", []string{"--devices=300", "--rate=6000"}, []string{"devices", "--devices=300"}},
 }
 
 // TestCampaign kills each pipeline while it reads generated records.
 func TestCampaign(t *testing.T) {
 	if *inputKind != "generator" {
-		t.Skip("the input is not generated")
+		t.Skip("-kind asks for another input")
 	}
 	for _, p := range pipelines {
 		t.Run(p.name, func(t *testing.T) {
 			if *only != "" && *only != p.name {
-				t.Skip("another pipeline was asked for")
+				t.Skip("-pipeline asks for another one")
 			}
-			campaign(t, Job{Program: filepath.Join(bin, p.name), Args: append(p.paced, strings.Fields(*further)...)})
+			campaign(t, p.name, p.paced)
 		})
 	}
 }
 
-func campaign(t *testing.T, j Job) {
+// TestKafkaCampaign kills each pipeline while it reads from a real broker.
+func TestKafkaCampaign(t *testing.T) {
+	if *inputKind != "kafka" && *kills != 0 {
+		t.Skip("-kind asks for another input")
+	}
+	broker := kafkatest.Start(t)
+	for _, p := range pipelines {
+		if p.topic == nil {
+			continue
+		}
+		t.Run(p.name, func(t *testing.T) {
+			if *only != "" && *only != p.name {
+				t.Skip("-pipeline asks for another one")
+			}
+			topic := "kafka://" + broker.Addr + "/" + p.name
+			fill := exec.Command(filepath.Join(bin, "fixtures"), append(p.topic, "--to="+topic)...)
+			if out, err := fill.CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v\n%s", fill, err, out)
+			}
+			campaign(t, p.name, []string{"--input=" + topic + "?from=earliest&to=latest", "--out_of_order=15m"})
+		})
+	}
+}
+
+func campaign(t *testing.T, program string, args []string) {
 	t.Helper()
-	j.Dir = work(t)
+	j := Job{Program: filepath.Join(bin, program), Args: append(args, strings.Fields(*further)...), Dir: work(t)}
 	c := Campaign{Job: j, Kills: *kills, Seed: *seed, Log: t.Logf}
 	if c.Kills == 0 {
 		c.Kills = 4

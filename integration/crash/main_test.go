@@ -42,7 +42,8 @@ func buildAndRun(m *testing.M) (int, error) {
 	}
 	defer os.RemoveAll(dir)
 	bin = dir
-	build := exec.Command("go", "build", "-o", dir+"/", "./job", "../../fixtures/cmd/fixtures")
+	build := exec.Command("go", "build", "-o", dir+"/", "./job", "../../fixtures/cmd/fixtures",
+		"../../pipelines/frauddetection", "../../pipelines/sessionanalytics", "../../pipelines/unitconversion")
 	if out, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("%s: %w\n%s", build, err, out)
 	}

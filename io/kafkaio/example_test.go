@@ -16,5 +16,5 @@ func ExampleParseURL() {
 	fmt.Println(err)
 	// Output:
 	// [127.0.0.1:9092] payments earliest 1000 <nil>
-	// kafkaio: "kafka://127.0.0.1:9092/payments?from=offset:-1": from: offset "-1" is not a number from 0; want kafka://HOST:PORT[,HOST:PORT]/TOPIC?from=earliest|latest|offset:N|time:RFC3339&to=...
+	// kafkaio: "kafka://127.0.0.1:9092/payments?from=offset:-1": from: offset "-1" is not a number from 0; want kafka://HOST:PORT[,HOST:PORT]/TOPIC?from=earliest|latest|offset:N|time:RFC3339, and the same for to
 }

@@ -4,6 +4,8 @@ package main
 
 import (
 	"encoding/json"
+	"flag"
+	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/metrics"
@@ -16,51 +18,96 @@ import (
 )
 
 func init() {
-	register.Function1x1(payment)
+	register.Function1x2(lineTime)
+	register.Function1x1(transaction)
 	register.Function1x2(alertLine)
 }
 
-// Config says what is read, what is marked and where it is told.
-type Config struct {
-	Input  ends.Cards
-	Output ends.Output
-	Rules  fraud.Rules
+var (
+	limit   = flag.Int("velocity_limit", fraud.DefaultRules().Limit, "Number of a card's transactions within --velocity_window that is marked.")
+	window  = flag.Duration("velocity_window", fraud.DefaultRules().Window, "Time in which --velocity_limit transactions are too many.")
+	small   = flag.Float64("small", 5, "An amount below this is small.")
+	large   = flag.Float64("large", 100, "An amount above this is large.")
+	within  = flag.Duration("within", fraud.DefaultRules().Within, "Time after a small amount in which a large one is marked.")
+	days    = flag.Int("days", 0, "Of the generator: only the first days; 0 is all 183.")
+	shuffle = flag.Duration("shuffle", 0, "Of the generator: transactions arrive out of order, by at most this much.")
+	rate    = flag.Float64("rate", 0, "Of the generator: transactions a second; 0 is as fast as they are taken.")
+)
+
+var program = launch.Program{
+	Name: "frauddetection",
+	Usage: `
+frauddetection marks suspicious card transactions, in event-time order for each card:
+  velocity          at least --velocity_limit transactions within --velocity_window
+  small-then-large  an amount below --small, and the next one above --large and soon after it
+
+It writes alerts-*.jsonl and dead-*.jsonl. Kill it at any moment: the same command continues.
+
+Examples:
+  go run ./pipelines/frauddetection
+  go run ./pipelines/frauddetection --days=7 --shuffle=1h --output=/tmp/alerts
+  go run ./pipelines/frauddetection --input='file:cards-*.csv.gz'
+  go run ./pipelines/frauddetection --input='kafka://localhost:9092/cards' --output=kafka://localhost:9092/alerts`,
+	Flags: append([]string{"velocity_limit", "velocity_window", "small", "large", "within", "days", "shuffle", "rate"},
+		ends.Flags...),
+	Build: func(s beam.Scope, job launch.Job) error {
+		e, err := ends.FromFlags("frauddetection", job.ID)
+		if err != nil {
+			return err
+		}
+		rules := fraud.DefaultRules()
+		rules.Limit, rules.Window, rules.Within = *limit, *window, *within
+		rules.Small, rules.Large = cents(*small), cents(*large)
+		return Detect(s, e, cards.ReadConfig{Days: *days, Shuffle: *shuffle, Seed: 1, Rate: *rate}, rules)
+	},
+	Totals: totals,
 }
 
-// Build composes the pipeline: read, parse, judge, write.
-func Build(s beam.Scope, cfg Config, job launch.Job) error {
-	sink, err := cfg.Output.Open(name, job.ID, cfg.Input.Input, "dead")
+func cents(amount float64) int64 { return int64(amount*100 + 0.5) }
+
+// Detect reads card transactions, as canonical CSV lines, and writes alerts and dead letters.
+func Detect(s beam.Scope, e ends.Ends, generator cards.ReadConfig, rules fraud.Rules) error {
+	records, err := ends.Read(s, e, ends.Source{
+		Generate: func(s beam.Scope) beam.PCollection { return cards.ReadLines(s, generator) },
+		FileTime: lineTime,
+	})
 	if err != nil {
 		return err
 	}
-	transactions, dead, err := ends.ReadCards(s, cfg.Input)
+	parsed := cards.Parse(s, records.Lines)
+	found, err := fraud.TryDetect(s, beam.ParDo(s, transaction, parsed.Out), rules)
 	if err != nil {
 		return err
 	}
-	judged, err := fraud.TryDetect(s, beam.ParDo(s, payment, transactions), cfg.Rules)
-	if err != nil {
+	if err := ends.Write(s, e, "alerts", beam.ParDo(s, alertLine, found.Alerts)); err != nil {
 		return err
 	}
-	sink.Write(s, "alerts", beam.ParDo(s, alertLine, judged.Alerts), 0)
-	sink.WriteDead(s, append(dead, judged.Dead)...)
-	return nil
+	return ends.WriteDead(s, e, append(records.Dead, parsed.Dead, found.Dead)...)
 }
 
-// payment is what the rules look at.
-func payment(t cards.Transaction) fraud.Transaction {
+// lineTime is Unknown for a line that is no transaction: parsing makes a dead letter of it.
+func lineTime(line []byte) (time.Time, error) {
+	t, err := cards.ParseCSV(line)
+	if err != nil {
+		return ends.Unknown, nil
+	}
+	return t.Time(), nil
+}
+
+func transaction(t cards.Transaction) fraud.Transaction {
 	return fraud.Transaction{ID: t.ID, Customer: t.Customer, Millis: t.UnixMilli(), Cents: t.Cents}
 }
 
 func alertLine(a fraud.Alert) ([]byte, error) { return json.Marshal(a) }
 
-// Totals accounts for the transactions: those that came out are those that were judged.
-func Totals(m metrics.QueryResults) launch.Totals {
-	const detect = "fraud.Detect"
+// totals: every transaction that was judged has come out, marked or not.
+func totals(m metrics.QueryResults) launch.Totals {
+	count := func(name string) int64 { return launch.Counter(m, "fraud.Detect", name) }
 	return launch.Totals{
 		In:      ends.In(m),
-		Out:     launch.Counter(m, detect, "judged"),
-		Late:    launch.Counter(m, detect, "late"),
-		Doubled: launch.Counter(m, detect, "duplicates"),
-		Dead:    ends.Dead(m),
+		Out:     count("judged"),
+		Late:    count("late"),
+		Doubled: count("duplicates"),
+		Dead:    launch.Counters(m, "dlq"),
 	}
 }

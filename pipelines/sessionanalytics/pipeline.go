@@ -4,7 +4,8 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"encoding/json"
+	"flag"
 	"strconv"
 	"time"
 
@@ -19,81 +20,101 @@ import (
 )
 
 func init() {
+	register.Function1x2(lineTime)
 	register.Function1x2(visit)
-	register.DoFn2x1[context.Context, sessions.Session, []byte](&LineFn{})
+	register.DoFn2x2[context.Context, sessions.Session, []byte, error](&lineFn{})
 }
 
-// Config says what is read, what a session is and where sessions go.
-type Config struct {
-	Input  ends.Cards
-	Output ends.Output
-	Gap    time.Duration
+var (
+	gap     = flag.Duration("gap", 30*time.Minute, "A session ends when the customer does nothing for this long.")
+	days    = flag.Int("days", 0, "Of the generator: only the first days; 0 is all 183.")
+	shuffle = flag.Duration("shuffle", 0, "Of the generator: transactions arrive out of order, by at most this much.")
+	rate    = flag.Float64("rate", 0, "Of the generator: transactions a second; 0 is as fast as they are taken.")
+)
+
+var program = launch.Program{
+	Name: "sessionanalytics",
+	Usage: `
+sessionanalytics finds the sessions of each customer: transactions with less than --gap between
+them. It writes sessions-*.jsonl and dead-*.jsonl. Kill it at any moment: the same command continues.
+
+Examples:
+  go run ./pipelines/sessionanalytics
+  go run ./pipelines/sessionanalytics --gap=4h --days=30 --output=/tmp/sessions
+  go run ./pipelines/sessionanalytics --input='kafka://localhost:9092/cards?from=earliest&to=latest'`,
+	Flags: append([]string{"gap", "days", "shuffle", "rate"}, ends.Flags...),
+	Build: func(s beam.Scope, job launch.Job) error {
+		e, err := ends.FromFlags("sessionanalytics", job.ID)
+		if err != nil {
+			return err
+		}
+		return Analyze(s, e, cards.ReadConfig{Days: *days, Shuffle: *shuffle, Seed: 1, Rate: *rate}, *gap)
+	},
+	Totals: totals,
 }
 
-// Build composes the pipeline: read, parse, sessionize, write.
-func Build(s beam.Scope, cfg Config, job launch.Job) error {
-	if cfg.Gap < time.Millisecond {
-		return fmt.Errorf("--gap is %v; it has to be at least 1ms", cfg.Gap)
-	}
-	sink, err := cfg.Output.Open(name, job.ID, cfg.Input.Input, "dead")
+// Analyze reads card transactions, as canonical CSV lines, and writes sessions and dead letters.
+func Analyze(s beam.Scope, e ends.Ends, generator cards.ReadConfig, gap time.Duration) error {
+	records, err := ends.Read(s, e, ends.Source{
+		Generate: func(s beam.Scope) beam.PCollection { return cards.ReadLines(s, generator) },
+		FileTime: lineTime,
+	})
 	if err != nil {
 		return err
 	}
-	transactions, dead, err := ends.ReadCards(s, cfg.Input)
+	parsed := cards.Parse(s, records.Lines)
+	found, err := sessions.TrySessionize(s, beam.ParDo(s, visit, parsed.Out), sessions.Config{Gap: gap})
 	if err != nil {
 		return err
 	}
-	found, err := sessions.TrySessionize(s, beam.ParDo(s, visit, transactions), sessions.Config{Gap: cfg.Gap})
-	if err != nil {
+	if err := ends.Write(s, e, "sessions", beam.ParDo(s, &lineFn{}, found.Sessions)); err != nil {
 		return err
 	}
-	sink.Write(s, "sessions", beam.ParDo(s, &LineFn{}, found.Sessions), 0)
-	sink.WriteDead(s, append(dead, found.Dead)...)
-	return nil
+	return ends.WriteDead(s, e, append(records.Dead, parsed.Dead, found.Dead)...)
 }
 
-// visit is what a session is made of.
+// lineTime is Unknown for a line that is no transaction: parsing makes a dead letter of it.
+func lineTime(line []byte) (time.Time, error) {
+	t, err := cards.ParseCSV(line)
+	if err != nil {
+		return ends.Unknown, nil
+	}
+	return t.Time(), nil
+}
+
 func visit(t cards.Transaction) (string, sessions.Visit) {
 	return strconv.FormatInt(t.Customer, 10), sessions.Visit{Cents: t.Cents}
 }
 
-// LineFn makes the line of a session.
-type LineFn struct{}
-
-var (
-	found   = beam.NewCounter(name, "sessions")
-	visited = beam.NewCounter(name, "transactions")
-	spent   = beam.NewCounter(name, "cents")
-)
-
-// ProcessElement writes the JSON by itself, because there are millions and each is alike.
-func (fn *LineFn) ProcessElement(ctx context.Context, s sessions.Session) []byte {
-	found.Inc(ctx, 1)
-	visited.Inc(ctx, s.Transactions)
-	spent.Inc(ctx, s.Cents)
-	return appendLine(make([]byte, 0, 128), s)
+// lineFn makes a JSON line of a session and counts what is in it.
+type lineFn struct {
+	sessions, transactions beam.Counter
 }
 
-func appendLine(dst []byte, s sessions.Session) []byte {
-	dst = append(dst, `{"customer":`...)
-	dst = append(dst, s.Customer...) // It is a number: visit wrote it.
-	dst = append(dst, `,"start":"`...)
-	dst = time.UnixMilli(s.Start).UTC().AppendFormat(dst, time.RFC3339Nano)
-	dst = append(dst, `","end":"`...)
-	dst = time.UnixMilli(s.End).UTC().AppendFormat(dst, time.RFC3339Nano)
-	dst = append(dst, `","transactions":`...)
-	dst = strconv.AppendInt(dst, s.Transactions, 10)
-	dst = append(dst, `,"amount":"`...)
-	dst = append(dst, sessions.Amount(s.Cents)...)
-	return append(dst, `"}`...)
+func (f *lineFn) Setup() {
+	f.sessions = beam.NewCounter("sessionanalytics", "sessions")
+	f.transactions = beam.NewCounter("sessionanalytics", "transactions")
 }
 
-// Totals accounts for the transactions: those that came out are those in sessions. The runner
-// counts those that came late.
-func Totals(m metrics.QueryResults) launch.Totals {
+func (f *lineFn) ProcessElement(ctx context.Context, s sessions.Session) ([]byte, error) {
+	f.sessions.Inc(ctx, 1)
+	f.transactions.Inc(ctx, s.Transactions)
+	return json.Marshal(struct {
+		Customer     json.Number `json:"customer"`
+		Start        string      `json:"start"`
+		End          string      `json:"end"`
+		Transactions int64       `json:"transactions"`
+		Amount       string      `json:"amount"`
+	}{json.Number(s.Customer), timeText(s.Start), timeText(s.End), s.Transactions, sessions.Amount(s.Cents)})
+}
+
+func timeText(millis int64) string { return time.UnixMilli(millis).UTC().Format(time.RFC3339Nano) }
+
+// totals: a transaction has come out when its session has.
+func totals(m metrics.QueryResults) launch.Totals {
 	return launch.Totals{
 		In:   ends.In(m),
-		Out:  launch.Counter(m, name, "transactions"),
-		Dead: ends.Dead(m),
+		Out:  launch.Counter(m, "sessionanalytics", "transactions"),
+		Dead: launch.Counters(m, "dlq"),
 	}
 }

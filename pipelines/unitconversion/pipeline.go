@@ -4,7 +4,7 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
+	"flag"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
@@ -13,7 +13,6 @@ import (
 
 	"github.com/hornbeam-dev/hornbeam/fixtures/devices"
 	"github.com/hornbeam-dev/hornbeam/fixtures/feed"
-	"github.com/hornbeam-dev/hornbeam/io/kafkaio"
 	"github.com/hornbeam-dev/hornbeam/pipelines/ends"
 	"github.com/hornbeam-dev/hornbeam/runner/launch"
 	"github.com/hornbeam-dev/hornbeam/transforms/units"
@@ -21,73 +20,96 @@ import (
 
 func init() {
 	register.Function1x2(readingTime)
-	register.Function1x2(readingRecordTime)
 	register.Function1x2(measurementLine)
-	register.Function1x2(hourLine)
+	register.Function1x2(aggregateLine)
 }
 
-// Config says what is read, how late it may be and where it goes.
-type Config struct {
-	Input    ends.Input
-	Devices  devices.Config // Of the generator.
-	Lateness time.Duration
-	Output   ends.Output
+var (
+	count    = flag.Int("devices", 0, "Of the generator: number of thermometers (default 2000).")
+	duration = flag.Duration("duration", 0, "Of the generator: how long they report, once a minute (default 1h).")
+	seed     = flag.Uint64("seed", 1, "Of the generator: another number gives other readings.")
+	rate     = flag.Float64("rate", 0, "Of the generator: readings a second; 0 is as fast as they are taken.")
+)
+
+var program = launch.Program{
+	Name: "unitconversion",
+	Usage: `
+unitconversion converts the readings of thermometers to degrees Celsius, exactly: 212 degrees
+Fahrenheit are 100. Readings that come twice count once; what cannot be read, has an unknown unit
+or is below absolute zero is a dead letter with a reason.
+
+It writes celsius-*.jsonl, hourly-*.jsonl (by device and hour) and dead-*.jsonl. Kill it at any
+moment: the same command continues.
+
+Examples:
+  go run ./pipelines/unitconversion
+  go run ./pipelines/unitconversion --devices=500 --duration=24h --output=/tmp/celsius
+  go run ./pipelines/unitconversion --input='kafka://localhost:9092/readings' --out_of_order=10m`,
+	Flags: append([]string{"devices", "duration", "seed", "rate"}, ends.Flags...),
+	Build: func(s beam.Scope, job launch.Job) error {
+		e, err := ends.FromFlags("unitconversion", job.ID)
+		if err != nil {
+			return err
+		}
+		cfg := devices.DefaultConfig()
+		cfg.Seed = *seed
+		if *count != 0 {
+			cfg.Devices = *count
+		}
+		if *duration != 0 {
+			cfg.Duration = *duration
+		}
+		if _, err := devices.Generate(cfg); err != nil {
+			return err
+		}
+		return Convert(s, e, cfg, feed.Options{Rate: *rate})
+	},
+	Totals: totals,
 }
 
-// Build composes the pipeline: read, parse, convert, take out repeats, sum up hours, write.
-func Build(s beam.Scope, cfg Config, job launch.Job) error {
-	if cfg.Lateness < 0 {
-		return fmt.Errorf("--lateness is %v; it cannot be negative", cfg.Lateness)
-	}
-	if _, err := devices.Generate(devices.Config{Devices: cfg.Devices.Devices, Duration: time.Minute}); err != nil {
-		return fmt.Errorf("--devices: %w", err)
-	}
-	if cfg.Devices.Duration < time.Minute || cfg.Devices.Duration > 45*24*time.Hour {
-		return fmt.Errorf("--duration is %v; it can be a minute to 45 days", cfg.Devices.Duration)
-	}
-	sink, err := cfg.Output.Open(name, job.ID, cfg.Input, "hourly", "dead")
-	if err != nil {
-		return err
-	}
-	lines, dead, err := ends.Lines(s, cfg.Input, ends.Format{
-		Generate: func(s beam.Scope) beam.PCollection {
-			return devices.ReadLines(s, cfg.Devices, feed.Options{Rate: cfg.Input.Rate})
-		},
-		FileTime:  readingTime,
-		KafkaTime: readingRecordTime,
+// Convert reads readings as JSON lines and writes measurements, aggregates and dead letters.
+func Convert(s beam.Scope, e ends.Ends, cfg devices.Config, opts feed.Options) error {
+	records, err := ends.Read(s, e, ends.Source{
+		Generate: func(s beam.Scope) beam.PCollection { return devices.ReadLines(s, cfg, opts) },
+		FileTime: readingTime,
 	})
 	if err != nil {
 		return err
 	}
-	parsed := units.Parse(s, lines, units.Clock{})
-	converted := units.Convert(s, parsed.Out)
-	once := units.Dedupe(s, converted.Out, cfg.Lateness)
-	sink.Write(s, "readings", beam.ParDo(s, measurementLine, once.Out), cfg.Lateness)
-	sink.WriteOther(s, "hourly", beam.ParDo(s, hourLine, units.Hourly(s, once.Out, cfg.Lateness)), cfg.Lateness)
-	sink.WriteDead(s, append(dead, parsed.Dead, converted.Dead, once.Dead)...)
-	return nil
+	parsed := units.Parse(s, records.Lines, units.Clock{})
+	converted, err := units.TryConvert(s, parsed.Out, units.To("", "Cel"))
+	if err != nil {
+		return err
+	}
+	unique := units.Dedupe(s, converted.Out, 0)
+	if err := ends.Write(s, e, "celsius", beam.ParDo(s, measurementLine, unique.Out)); err != nil {
+		return err
+	}
+	hourly := units.Hourly(s, unique.Out, 0)
+	if err := ends.Write(s, e, "hourly", beam.ParDo(s, aggregateLine, hourly)); err != nil {
+		return err
+	}
+	return ends.WriteDead(s, e, append(records.Dead, parsed.Dead, converted.Dead, unique.Dead)...)
 }
 
-func measurementLine(m units.Measurement) ([]byte, error) { return json.Marshal(m) }
-func hourLine(a units.Aggregate) ([]byte, error)          { return json.Marshal(a) }
-
+// readingTime is Unknown for a line that is no reading: parsing makes a dead letter of it.
 func readingTime(line []byte) (time.Time, error) {
 	r, err := units.ParseReading(line)
 	if err != nil {
-		return ends.Unknown, nil // Parse says what is wrong with it.
+		return ends.Unknown, nil
 	}
 	return time.UnixMilli(r.Millis), nil
 }
 
-func readingRecordTime(r kafkaio.Record) (time.Time, error) { return readingTime(r.Value) }
+func measurementLine(m units.Measurement) ([]byte, error) { return json.Marshal(m) }
 
-// Totals accounts for the readings: those that came out are those written in °C. The runner counts
-// those that came late.
-func Totals(m metrics.QueryResults) launch.Totals {
+func aggregateLine(a units.Aggregate) ([]byte, error) { return json.Marshal(a) }
+
+func totals(m metrics.QueryResults) launch.Totals {
 	return launch.Totals{
 		In:      ends.In(m),
 		Out:     launch.Counter(m, "units.Dedupe", "out"),
 		Doubled: launch.Counter(m, "units.Dedupe", "doubled"),
-		Dead:    ends.Dead(m),
+		Dead:    launch.Counters(m, "dlq"),
 	}
 }

@@ -66,13 +66,22 @@ type Totals struct {
 
 // Counter sums a counter over all transforms.
 func Counter(m metrics.QueryResults, namespace, name string) int64 {
-	var sum int64
+	return sum(m, func(c metrics.CounterResult) bool { return c.Namespace() == namespace && c.Name() == name })
+}
+
+// Counters sums all counters of a namespace.
+func Counters(m metrics.QueryResults, namespace string) int64 {
+	return sum(m, func(c metrics.CounterResult) bool { return c.Namespace() == namespace })
+}
+
+func sum(m metrics.QueryResults, of func(metrics.CounterResult) bool) int64 {
+	var n int64
 	for _, c := range m.Counters() {
-		if c.Namespace() == namespace && c.Name() == name {
-			sum += c.Result()
+		if of(c) {
+			n += c.Result()
 		}
 	}
-	return sum
+	return n
 }
 
 // Exit codes of Main.

@@ -167,6 +167,12 @@ func (fn *appendFn) ProcessElement(_ context.Context, line []byte) error {
 		return err
 	}
 	defer syscall.Close(fd)
-	_, err = syscall.Write(fd, append(line, '\n'))
-	return err
+	if _, err = syscall.Write(fd, append(line, '\n')); err != nil {
+		return err
+	}
+	time.Sleep(appendTakes)
+	return nil
 }
+
+// appendTakes is what the answer of a remote sink would take.
+const appendTakes = 300 * time.Microsecond

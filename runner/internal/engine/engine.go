@@ -200,6 +200,9 @@ func (e *Engine) apply(tx kv.Tx, m Message) error {
 	case Submitted:
 		return e.submit(tx)
 	case Restarted:
+		if _, begun := tx.Get(jobKey("state")); !begun {
+			return e.submit(tx)
+		}
 		return nil
 	case BundleDone:
 		return e.commitBundle(tx, m)

@@ -14,7 +14,7 @@ type Message interface{ message() }
 // Submitted starts a new job.
 type Submitted struct{}
 
-// Restarted resumes a job whose table already has rows.
+// Restarted resumes a job. One that has not begun, because its first commit was lost, begins.
 type Restarted struct{}
 
 // BundleDone reports that a worker ran a bundle to its end. Work is what Load filled.
