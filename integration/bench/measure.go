@@ -79,11 +79,11 @@ func execute(program string, args ...string) ([]byte, *os.ProcessState, error) {
 	return stdout.Bytes(), cmd.ProcessState, nil
 }
 
-// hashLines hashes the sorted lines of all files below dir.
+// hashLines hashes the sorted lines of all files below dir, but for those that name the job.
 func hashLines(dir string) (int64, string, error) {
 	var lines []string
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.Type().IsRegular() {
+		if err != nil || !entry.Type().IsRegular() || strings.HasPrefix(entry.Name(), "_") {
 			return err
 		}
 		content, err := os.ReadFile(path)

@@ -7,10 +7,11 @@ import "strconv"
 // contest is one comparison.
 type contest struct {
 	name     string
-	n        int64 // Elements of a workload, days of a pipeline.
+	n        int64 // Elements of a workload; of a pipeline what args ask for last: days or devices.
 	pipeline bool  // A program of pipelines/, not a workload.
 	args     []string
 	alone    bool // Only on Hornbeam: Prism would take too long.
+	racy     bool // Prism's output may be wrong, because it processes a key in two bundles at once.
 	targets  targets
 }
 
@@ -33,10 +34,11 @@ var plan = []contest{
 	{name: "sliding", n: 100_000},
 	{name: "sessions", n: 200_000, targets: targets{rate: 5}},
 	{name: "combine", n: 1_000_000},
-	{name: "valuestate", n: 40_000, targets: targets{rate: 8}},
+	{name: "valuestate", n: 40_000, racy: true, targets: targets{rate: 8}},
 	{name: "frauddetection", n: 3, pipeline: true, args: []string{"--days"}},
-	{name: "sessionanalytics", n: 3, pipeline: true, args: []string{"--days"}},
-	{name: "unitconversion", n: 1, pipeline: true, args: []string{"--days"}},
+	// Visits are at whole seconds. At exactly one gap Prism joins two sessions, against the model.
+	{name: "sessionanalytics", n: 3, pipeline: true, args: []string{"--gap=29m59.5s", "--days"}},
+	{name: "unitconversion", n: 500, pipeline: true, args: []string{"--devices"}},
 	{name: "frauddetection-all", n: 183, pipeline: true, alone: true, args: []string{"--days"},
 		targets: targets{seconds: 60, bytes: 500e6}},
 }

@@ -13,16 +13,18 @@ import (
 
 // result is what a contest says: medians, and ratios that are above 1 if Hornbeam is better.
 type result struct {
-	Name     string    `json:"name"`
-	N        int64     `json:"n"`
-	Runs     int       `json:"runs"` // Of each runner.
-	Equal    bool      `json:"equal"`
-	Hornbeam measured  `json:"hornbeam"`
-	Prism    *measured `json:"prism,omitempty"`
-	Rate     float64   `json:"rate,omitempty"`
-	CPU      float64   `json:"cpu,omitempty"`
-	RSS      float64   `json:"rss,omitempty"`
-	Missed   string    `json:"missed,omitempty"` // Targets, in words.
+	Name  string `json:"name"`
+	N     int64  `json:"n"`
+	Runs  int    `json:"runs"` // Of each runner.
+	Equal bool   `json:"equal"`
+	// PrismWrong is how many of Prism's runs had another output. They do not count.
+	PrismWrong int       `json:"prism_wrong,omitempty"`
+	Hornbeam   measured  `json:"hornbeam"`
+	Prism      *measured `json:"prism,omitempty"`
+	Rate       float64   `json:"rate,omitempty"`
+	CPU        float64   `json:"cpu,omitempty"`
+	RSS        float64   `json:"rss,omitempty"`
+	Missed     string    `json:"missed,omitempty"` // Targets, in words.
 }
 
 func (c contest) judge(runs map[string][]measured) result {
@@ -93,6 +95,9 @@ func printTable(w io.Writer, results []result) {
 			verdict = "OUTPUTS DIFFER"
 		} else if r.Missed != "" {
 			verdict += "; missed: " + r.Missed
+		}
+		if r.PrismWrong > 0 {
+			verdict += fmt.Sprintf("; %d more of Prism were wrong", r.PrismWrong)
 		}
 		if r.Prism == nil {
 			fmt.Fprintf(t, "%s\t%d\t%d\t%.2f\t\t\t%.2f\t\t\t%.0f\t\t\t  %s\n",
