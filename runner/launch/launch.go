@@ -190,7 +190,7 @@ func runHornbeam(ctx context.Context, p Program, stdout, stderr io.Writer) error
 // for the Go heap is for the store's tables and cache, and for the program itself.
 func tuneMemory(budget int64) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
+		debug.SetGCPercent(200)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(budget / 8 * 5)
