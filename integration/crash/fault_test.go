@@ -28,7 +28,7 @@ func fails(t *testing.T, j Job, code int, says ...string) {
 			t.Errorf("got %q, want a text with %q", ended.Stderr, text)
 		}
 	}
-	if strings.Contains(ended.Stderr, "goroutine ") && !strings.Contains(ended.Stderr, "panic: ") {
+	if strings.Contains(ended.Stderr, "goroutine ") {
 		t.Errorf("the user sees a trace:\n%s", ended.Stderr)
 	}
 	t.Logf("after %v: %.400s", ended.After.Round(time.Millisecond), strings.TrimSpace(ended.Stderr))

@@ -128,7 +128,7 @@ func Run(p Program, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "\nStopped. Everything done so far is kept: the same command continues.\n  %s\n", command())
 		return exitStopped
 	}
-	fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
+	fmt.Fprintf(stderr, "%s: %s\n", p.Name, explain(err))
 	return exitFailed
 }
 
