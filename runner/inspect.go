@@ -106,7 +106,7 @@ func readPlan(view kv.View, r *Record) (*plan.Plan, error) {
 		return nil, err
 	}
 	if !ok {
-		return nil, errors.New("the job has a record but no pipeline")
+		return nil, fmt.Errorf("job %s has not begun: its program ended before it gave it a pipeline", r.ID)
 	}
 	var pipeline pipepb.Pipeline
 	if err := proto.Unmarshal(row, &pipeline); err != nil {

@@ -5,7 +5,8 @@ package main
 import (
 	"encoding/json"
 	"flag"
-	"time"
+	"fmt"
+	"slices"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/metrics"
@@ -18,20 +19,17 @@ import (
 )
 
 func init() {
-	register.Function1x2(lineTime)
 	register.Function1x1(transaction)
 	register.Function1x2(alertLine)
 }
 
 var (
-	limit   = flag.Int("velocity_limit", fraud.DefaultRules().Limit, "Number of a card's transactions within --velocity_window that is marked.")
-	window  = flag.Duration("velocity_window", fraud.DefaultRules().Window, "Time in which --velocity_limit transactions are too many.")
-	small   = flag.Float64("small", 5, "An amount below this is small.")
-	large   = flag.Float64("large", 100, "An amount above this is large.")
-	within  = flag.Duration("within", fraud.DefaultRules().Within, "Time after a small amount in which a large one is marked.")
-	days    = flag.Int("days", 0, "Of the generator: only the first days; 0 is all 183.")
-	shuffle = flag.Duration("shuffle", 0, "Of the generator: transactions arrive out of order, by at most this much.")
-	rate    = flag.Float64("rate", 0, "Of the generator: transactions a second; 0 is as fast as they are taken.")
+	limit  = flag.Int("velocity_limit", fraud.DefaultRules().Limit, "Number of a card's transactions within --velocity_window that is marked.")
+	window = flag.Duration("velocity_window", fraud.DefaultRules().Window, "Time in which --velocity_limit transactions are too many.")
+	small  = flag.Float64("small", 5, "An amount below this is small.")
+	large  = flag.Float64("large", 100, "An amount above this is large.")
+	within = flag.Duration("within", fraud.DefaultRules().Within, "Time after a small amount in which a large one is marked.")
+	source = ends.CardFlags()
 )
 
 var program = launch.Program{
@@ -48,8 +46,8 @@ Examples:
   go run ./pipelines/frauddetection --days=7 --shuffle=1h --output=/tmp/alerts
   go run ./pipelines/frauddetection --input='file:cards-*.csv.gz'
   go run ./pipelines/frauddetection --input='kafka://localhost:9092/cards' --output=kafka://localhost:9092/alerts`,
-	Flags: append([]string{"velocity_limit", "velocity_window", "small", "large", "within", "days", "shuffle", "rate"},
-		ends.Flags...),
+	Flags: slices.Concat([]string{"velocity_limit", "velocity_window", "small", "large", "within"},
+		ends.CardFlagNames, ends.Flags),
 	Build: func(s beam.Scope, job launch.Job) error {
 		e, err := ends.FromFlags("frauddetection", job.ID)
 		if err != nil {
@@ -57,8 +55,11 @@ Examples:
 		}
 		rules := fraud.DefaultRules()
 		rules.Limit, rules.Window, rules.Within = *limit, *window, *within
+		if !(*small >= 0 && *small < 1e9 && *large >= 0 && *large < 1e9) {
+			return fmt.Errorf("--small=%v --large=%v: give amounts from 0", *small, *large)
+		}
 		rules.Small, rules.Large = cents(*small), cents(*large)
-		return Detect(s, e, cards.ReadConfig{Days: *days, Shuffle: *shuffle, Seed: 1, Rate: *rate}, rules)
+		return Detect(s, e, *source, rules)
 	},
 	Totals: totals,
 }
@@ -67,31 +68,18 @@ func cents(amount float64) int64 { return int64(amount*100 + 0.5) }
 
 // Detect reads card transactions, as canonical CSV lines, and writes alerts and dead letters.
 func Detect(s beam.Scope, e ends.Ends, generator cards.ReadConfig, rules fraud.Rules) error {
-	records, err := ends.Read(s, e, ends.Source{
-		Generate: func(s beam.Scope) beam.PCollection { return cards.ReadLines(s, generator) },
-		FileTime: lineTime,
-	})
+	read, err := ends.ReadCards(s, e, generator)
 	if err != nil {
 		return err
 	}
-	parsed := cards.Parse(s, records.Lines)
-	found, err := fraud.TryDetect(s, beam.ParDo(s, transaction, parsed.Out), rules)
+	found, err := fraud.TryDetect(s, beam.ParDo(s, transaction, read.Transactions), rules)
 	if err != nil {
 		return err
 	}
 	if err := ends.Write(s, e, "alerts", beam.ParDo(s, alertLine, found.Alerts)); err != nil {
 		return err
 	}
-	return ends.WriteDead(s, e, append(records.Dead, parsed.Dead, found.Dead)...)
-}
-
-// lineTime is Unknown for a line that is no transaction: parsing makes a dead letter of it.
-func lineTime(line []byte) (time.Time, error) {
-	t, err := cards.ParseCSV(line)
-	if err != nil {
-		return ends.Unknown, nil
-	}
-	return t.Time(), nil
+	return ends.WriteDead(s, e, append(read.Dead, found.Dead)...)
 }
 
 func transaction(t cards.Transaction) fraud.Transaction {

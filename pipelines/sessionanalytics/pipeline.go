@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"slices"
 	"strconv"
 	"time"
 
@@ -20,16 +21,13 @@ import (
 )
 
 func init() {
-	register.Function1x2(lineTime)
 	register.Function1x2(visit)
 	register.DoFn2x2[context.Context, sessions.Session, []byte, error](&lineFn{})
 }
 
 var (
-	gap     = flag.Duration("gap", 30*time.Minute, "A session ends when the customer does nothing for this long.")
-	days    = flag.Int("days", 0, "Of the generator: only the first days; 0 is all 183.")
-	shuffle = flag.Duration("shuffle", 0, "Of the generator: transactions arrive out of order, by at most this much.")
-	rate    = flag.Float64("rate", 0, "Of the generator: transactions a second; 0 is as fast as they are taken.")
+	gap    = flag.Duration("gap", 30*time.Minute, "A session ends when the customer does nothing for this long.")
+	source = ends.CardFlags()
 )
 
 var program = launch.Program{
@@ -42,44 +40,31 @@ Examples:
   go run ./pipelines/sessionanalytics
   go run ./pipelines/sessionanalytics --gap=4h --days=30 --output=/tmp/sessions
   go run ./pipelines/sessionanalytics --input='kafka://localhost:9092/cards?from=earliest&to=latest'`,
-	Flags: append([]string{"gap", "days", "shuffle", "rate"}, ends.Flags...),
+	Flags: slices.Concat([]string{"gap"}, ends.CardFlagNames, ends.Flags),
 	Build: func(s beam.Scope, job launch.Job) error {
 		e, err := ends.FromFlags("sessionanalytics", job.ID)
 		if err != nil {
 			return err
 		}
-		return Analyze(s, e, cards.ReadConfig{Days: *days, Shuffle: *shuffle, Seed: 1, Rate: *rate}, *gap)
+		return Analyze(s, e, *source, *gap)
 	},
 	Totals: totals,
 }
 
 // Analyze reads card transactions, as canonical CSV lines, and writes sessions and dead letters.
 func Analyze(s beam.Scope, e ends.Ends, generator cards.ReadConfig, gap time.Duration) error {
-	records, err := ends.Read(s, e, ends.Source{
-		Generate: func(s beam.Scope) beam.PCollection { return cards.ReadLines(s, generator) },
-		FileTime: lineTime,
-	})
+	read, err := ends.ReadCards(s, e, generator)
 	if err != nil {
 		return err
 	}
-	parsed := cards.Parse(s, records.Lines)
-	found, err := sessions.TrySessionize(s, beam.ParDo(s, visit, parsed.Out), sessions.Config{Gap: gap})
+	found, err := sessions.TrySessionize(s, beam.ParDo(s, visit, read.Transactions), sessions.Config{Gap: gap})
 	if err != nil {
 		return err
 	}
 	if err := ends.Write(s, e, "sessions", beam.ParDo(s, &lineFn{}, found.Sessions)); err != nil {
 		return err
 	}
-	return ends.WriteDead(s, e, append(records.Dead, parsed.Dead, found.Dead)...)
-}
-
-// lineTime is Unknown for a line that is no transaction: parsing makes a dead letter of it.
-func lineTime(line []byte) (time.Time, error) {
-	t, err := cards.ParseCSV(line)
-	if err != nil {
-		return ends.Unknown, nil
-	}
-	return t.Time(), nil
+	return ends.WriteDead(s, e, append(read.Dead, found.Dead)...)
 }
 
 func visit(t cards.Transaction) (string, sessions.Visit) {

@@ -59,6 +59,9 @@ Examples:
 		if *duration != 0 {
 			cfg.Duration = *duration
 		}
+		if err := ends.CheckRate(*rate); err != nil {
+			return err
+		}
 		if _, err := devices.Generate(cfg); err != nil {
 			return err
 		}

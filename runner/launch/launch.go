@@ -111,6 +111,7 @@ func Run(p Program, stdout, stderr io.Writer) int {
 	beam.Init()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // A second Ctrl-C ends the process at once, which costs nothing.
 	name := *runners.Runner
 	if name == "" {
 		name = runner.Name

@@ -114,14 +114,6 @@ func (w *Worker) Finalize(id bundle.ID) error {
 	return errors.Join(finalize(p), down(p))
 }
 
-// Abandon forgets the finalizers of a bundle whose outcome did not become durable.
-func (w *Worker) Abandon(id bundle.ID) {
-	if p := w.takeFinalizing(id); p != nil {
-		// An error of Teardown has nobody to go to: the bundle does not count.
-		_ = down(p)
-	}
-}
-
 func (w *Worker) takeFinalizing(id bundle.ID) *exec.Plan {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -60,7 +60,6 @@ func newRun(ctx context.Context, w *Worker, s *stage, work bundle.Work, state wo
 
 func (r *run) run() (bundle.Result, error) {
 	defer r.cancel(nil)
-	defer r.closeViews()
 	if err := r.readInput(); err != nil {
 		return bundle.Result{}, err
 	}

@@ -40,12 +40,6 @@ func (s *sides) err() error {
 	return errors.Join(all...)
 }
 
-func (s *sides) close() {
-	for _, v := range s.views {
-		v.Close()
-	}
-}
-
 // OpenIterableSideInput reads all elements of a window.
 func (r *run) OpenIterableSideInput(_ context.Context, id exec.StreamID, side string, w []byte) (io.ReadCloser, error) {
 	return r.openSide(id, side, w, nil)

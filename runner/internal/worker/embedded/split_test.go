@@ -396,7 +396,7 @@ func TestFinalize(t *testing.T) {
 			t.Error("a bundle was finalized twice")
 		}
 	}
-	j.worker.Abandon(j.all()[s.ID].ID)
+	j.all() // A bundle that is never committed.
 	for name, n := range finalized {
 		if got := n.Load(); got != bundles*3 {
 			t.Errorf("%s: %d callbacks, want %d", name, got, bundles*3)

@@ -94,15 +94,6 @@ func (r *run) setExpiry(u *userstate.Group, state *bundle.GroupState) error {
 	return nil
 }
 
-func (r *run) closeViews() {
-	for _, g := range r.groups {
-		if g != nil && g.overlay != nil {
-			g.overlay.Close()
-		}
-	}
-	r.sides.close()
-}
-
 // access opens the cell that the SDK means. Bag says that it is accessed as a bag, which is how
 // SDKs use values, too.
 func (r *run) access(id exec.StreamID, state string, key, window []byte, want plan.StateKind) (*userstate.Cell, error) {
