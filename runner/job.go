@@ -140,14 +140,7 @@ func readRecord(view kv.View) (*Record, error) {
 func (j *Job) replace() error {
 	tx := j.table.Begin()
 	defer tx.Discard()
-	var old [][]byte
-	tx.Scan([]byte{1}, nil, func(key, _ []byte) bool {
-		old = append(old, bytes.Clone(key))
-		return true
-	})
-	for _, key := range old {
-		tx.Delete(key)
-	}
+	tx.DeleteRange([]byte{1}, nil)
 	if err := j.saveRecord(tx); err != nil {
 		return err
 	}

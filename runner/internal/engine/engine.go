@@ -317,15 +317,6 @@ func (s *stage) queued() int {
 	return n
 }
 
-func clearTable(tx kv.Tx, prefix []byte) {
-	var keys [][]byte
-	tx.Scan(prefix, kv.PrefixEnd(prefix), func(key, _ []byte) bool {
-		keys = append(keys, append([]byte(nil), key...))
-		return true
-	})
-	for _, key := range keys {
-		tx.Delete(key)
-	}
-}
+func clearTable(tx kv.Tx, prefix []byte) { tx.DeleteRange(prefix, kv.PrefixEnd(prefix)) }
 
 func jobKey(name string) []byte { return append([]byte{tableJob}, name...) }
