@@ -62,8 +62,13 @@ func (e *Engine) enqueue(tx kv.Tx, s *stage, g bundle.KeyGroup, c bundle.Chunk, 
 		notBefore: notBefore,
 		suspect:   innocent,
 	}
-	row := appendEntry(make([]byte, 0, entryLen+len(c.Bytes)), in)
-	tx.Set(mailboxKey(s.ID, g, in.seq), append(row, c.Bytes...))
+	var kept []byte
+	for _, k := range c.Kept {
+		kept = k.Append(kept)
+	}
+	in.kept = len(kept)
+	row := appendEntry(make([]byte, 0, entryLen+len(kept)+len(c.Bytes)), in)
+	tx.Set(mailboxKey(s.ID, g, in.seq), append(append(row, kept...), c.Bytes...))
 	s.index(g, in)
 }
 
@@ -142,6 +147,9 @@ func (e *Engine) consume(tx kv.Tx, s *stage, b *inflight, unprocessed int) (last
 		gone := make(map[*entry]bool, len(done))
 		for _, entry := range done {
 			gone[entry] = true
+			if entry.kept > 0 {
+				e.forget(tx, s, in.Group, entry)
+			}
 			tx.Delete(mailboxKey(s.ID, in.Group, entry.seq))
 			s.pending.Remove(entry.watermark)
 			s.bytes -= entry.size
@@ -163,6 +171,27 @@ func (e *Engine) consume(tx kv.Tx, s *stage, b *inflight, unprocessed int) (last
 		g.entries = kept
 	}
 	return last
+}
+
+// forget removes the values that were kept for a chunk, which is still in its mailbox.
+func (e *Engine) forget(tx kv.Tx, s *stage, g bundle.KeyGroup, in *entry) {
+	key := mailboxKey(s.ID, g, in.seq)
+	row, ok := tx.Get(key)
+	if !ok {
+		return // The read failed, and with it the transaction will.
+	}
+	all, err := readKept(row, in)
+	if err != nil {
+		panic(fmt.Sprintf("engine: mailbox row %x: %v", key, err)) // It was read when the bundle was loaded.
+	}
+	for _, k := range all {
+		prefix := StatePrefix(k.Stage, k.Group)
+		for _, c := range k.Chains {
+			for n := range c.Rows {
+				tx.Delete(append(prefix[:len(prefix):len(prefix)], c.Row(n)...))
+			}
+		}
+	}
 }
 
 func (e *Engine) consumeTimers(tx kv.Tx, s *stage, inputs []bundle.Input) {

@@ -255,11 +255,16 @@ func Load(p *plan.Plan, o Order, view kv.View) (bundle.Work, error) {
 			if err != nil {
 				return w, err
 			}
+			kept, err := readKept(row, e)
+			if err != nil {
+				return w, fmt.Errorf("mailbox row %x: %w", key, err)
+			}
 			loaded.Chunks = append(loaded.Chunks, bundle.Chunk{
 				Count:        e.count,
-				Bytes:        row[entryLen:],
+				Bytes:        row[entryLen+e.kept:],
 				MinTimestamp: e.watermark,
 				MaxWindow:    e.maxWindow,
+				Kept:         kept,
 			})
 		}
 		if in.Fire {
