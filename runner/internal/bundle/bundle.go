@@ -143,4 +143,5 @@ type Counts struct {
 	Out   []int64 // Elements given out, by output of the stage.
 	Late  int64   // Elements dropped because their window had expired.
 	Bytes int64   // Size of the input.
+	Dead  int64   // Elements set aside by the engine because they failed whenever they were tried.
 }

@@ -43,6 +43,7 @@ type Job struct {
 	failures chan error // Of the table; the first one ends the job.
 	asks     chan chan engine.Snapshot
 	stop     context.CancelCauseFunc
+	told     string // The failure that was logged last.
 	done     chan struct{}
 	admitted time.Time // When Admit was asked last.
 
@@ -158,6 +159,7 @@ func (j *Job) step(messages []engine.Message) (over bool, err error) {
 	}
 	tx := j.Table.Begin()
 	defer tx.Discard()
+	j.tell(messages)
 	now := engine.ClockAdvanced{Now: j.Clock.Now()}
 	actions, err := j.decide(tx, append([]engine.Message{now}, messages...))
 	if err != nil {
@@ -177,6 +179,17 @@ func (j *Job) step(messages []engine.Message) (over bool, err error) {
 	}
 	j.synced <- batch{sync, actions}
 	return over, nil
+}
+
+// tell logs what bundles fail of. An element at fault fails many bundles until it is alone, mostly with
+// the same words, which are logged once.
+func (j *Job) tell(messages []engine.Message) {
+	for _, m := range messages {
+		if failed, ok := m.(engine.BundleFailed); ok && failed.Err != j.told {
+			j.told = failed.Err
+			j.Log.Warn("a bundle failed and will be tried again", slog.String("error", failed.Err))
+		}
+	}
 }
 
 // decide turns a broken invariant of the engine into the end of the job, not of the process.

@@ -15,9 +15,10 @@ import (
 // rows; its indexes in memory are rebuilt from them.
 //
 //	J name                            what the engine must remember of the job itself
-//	a stage group [seq]               failed attempts at a key group, or a chunk if there are no keys
+//	a stage group [seq]               what is known of a key group, or a chunk if there are no keys, that failed
 //	c stage                           the counts of a stage
 //	d stage group domain due id       timers by due time: hold, pane
+//	q stage group n                   elements that were set aside, with the reason
 //	m stage group seq                 mailboxes: chunks that wait for a stage
 //	s stage group …                   the stage's own state, written by workers
 //	t stage group id                  timers by identity: domain, due time, hold
@@ -29,6 +30,7 @@ const (
 	tableCounts   = 'c'
 	tableDue      = 'd'
 	tableMailbox  = 'm'
+	tableDead     = 'q'
 	tableState    = 's'
 	tableTimer    = 't'
 	tableFloor    = 'w'
