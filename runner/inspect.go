@@ -52,7 +52,7 @@ type InspectedStage struct {
 	In              int64   `json:"in"`
 	Out             []int64 `json:"out"` // By output.
 	Late            int64   `json:"late"`
-	Dead            int64   `json:"dead"` // Set aside.
+	Dead            int64   `json:"dead"`    // Set aside.
 	Retries         int     `json:"retries"` // Of what has not succeeded since.
 	WaitsFor        string  `json:"waits_for,omitempty"`
 }
