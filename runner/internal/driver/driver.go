@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -185,11 +186,25 @@ func (j *Job) step(messages []engine.Message) (over bool, err error) {
 // the same words, which are logged once.
 func (j *Job) tell(messages []engine.Message) {
 	for _, m := range messages {
-		if failed, ok := m.(engine.BundleFailed); ok && failed.Err != j.told {
-			j.told = failed.Err
-			j.Log.Warn("a bundle failed and will be tried again", slog.String("error", failed.Err))
+		failed, ok := m.(engine.BundleFailed)
+		if !ok {
+			continue
+		}
+		if text := headline(failed.Err); text != j.told {
+			j.told = text
+			j.Log.Warn("a bundle failed and will be tried again", slog.String("error", text))
 		}
 	}
+}
+
+// headline is an error without the stack that follows a panic. The error of the job has it, in case
+// it comes to that.
+func headline(text string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	if at := strings.LastIndex(line, " goroutine "); at > 0 && strings.HasSuffix(line, "]:") {
+		line = line[:at]
+	}
+	return line
 }
 
 // decide turns a broken invariant of the engine into the end of the job, not of the process.
