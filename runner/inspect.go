@@ -29,6 +29,14 @@ type Inspection struct {
 	Bytes   uint64            `json:"bytes"` // On disk.
 	Stages  []InspectedStage  `json:"stages"`
 	Metrics []InspectedMetric `json:"metrics,omitempty"`
+	Aside   []ElementAside    `json:"set_aside,omitempty"`
+}
+
+// ElementAside is an element that failed whenever it was tried, and was set aside.
+type ElementAside struct {
+	Stage   int    `json:"stage"`
+	Reason  string `json:"reason"`
+	Element []byte `json:"element"` // Encoded, as a windowed value.
 }
 
 // InspectedStage is a stage of an Inspection.
@@ -44,6 +52,7 @@ type InspectedStage struct {
 	In              int64   `json:"in"`
 	Out             []int64 `json:"out"` // By output.
 	Late            int64   `json:"late"`
+	Dead            int64   `json:"dead"`    // Set aside.
 	Retries         int     `json:"retries"` // Of what has not succeeded since.
 	WaitsFor        string  `json:"waits_for,omitempty"`
 }
@@ -96,7 +105,11 @@ func inspect(s *store.Store) (*Inspection, error) {
 	}
 	i := newInspection(*record, p, e.Snapshot())
 	i.Bytes = s.Size()
-	return i, nil
+	err = engine.ReadDead(view, func(d engine.Dead) bool {
+		i.Aside = append(i.Aside, ElementAside{Stage: int(d.Stage), Reason: d.Reason, Element: d.Element})
+		return true
+	})
+	return i, err
 }
 
 // readPlan plans the pipeline of the job again, which gives the plan it runs with.
@@ -133,6 +146,7 @@ func newInspection(r Record, p *plan.Plan, snap engine.Snapshot) *Inspection {
 			In:              s.Counts.In,
 			Out:             s.Counts.Out,
 			Late:            s.Counts.Late,
+			Dead:            s.Counts.Dead,
 			Retries:         s.Retries,
 			WaitsFor:        s.WaitsFor,
 		})

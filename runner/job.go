@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/graphx"
+	v1pb "github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/graphx/v1"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/util/protox"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"google.golang.org/protobuf/proto"
 
@@ -140,14 +143,7 @@ func readRecord(view kv.View) (*Record, error) {
 func (j *Job) replace() error {
 	tx := j.table.Begin()
 	defer tx.Discard()
-	var old [][]byte
-	tx.Scan([]byte{1}, nil, func(key, _ []byte) bool {
-		old = append(old, bytes.Clone(key))
-		return true
-	})
-	for _, key := range old {
-		tx.Delete(key)
-	}
+	tx.DeleteRange([]byte{1}, nil)
 	if err := j.saveRecord(tx); err != nil {
 		return err
 	}
@@ -265,12 +261,29 @@ func canonical(p *pipepb.Pipeline) error {
 		if err := proto.Unmarshal(t.Spec.Payload, &payload); err != nil {
 			return fmt.Errorf("payload of transform %s: %w", id, err)
 		}
+		if err := canonicalFn(payload.DoFn); err != nil {
+			return fmt.Errorf("DoFn of transform %s: %w", id, err)
+		}
 		encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(&payload)
 		if err != nil {
 			return err
 		}
 		t.Spec.Payload = encoded
 	}
+	return nil
+}
+
+// canonicalFn does so for what the Go SDK says of a DoFn: that of a Reshuffle has a map of coders.
+func canonicalFn(fn *pipepb.FunctionSpec) error {
+	var payload v1pb.TransformPayload
+	if err := protox.DecodeBase64(string(fn.GetPayload()), &payload); err != nil {
+		return err
+	}
+	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(&payload)
+	if err != nil {
+		return err
+	}
+	fn.Payload = []byte(base64.StdEncoding.EncodeToString(encoded))
 	return nil
 }
 

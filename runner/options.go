@@ -40,8 +40,13 @@ type Options struct {
 	// MemoryBudget is the memory in bytes that the job plans with; 0 is 400 MiB. The Go heap
 	// of a pipeline's own code comes on top.
 	MemoryBudget int64
-	// Attempts is how often a bundle is tried before the job fails; 0 is 4.
+	// Attempts is how often an element is tried whose processing fails; 0 is 4. What fails together
+	// with others is divided until the element at fault is alone.
 	Attempts int
+	// SetAside keeps an element that has failed so often in the state directory, where Inspect shows
+	// it, and lets the job go on; otherwise the job fails. A restriction of a source is never set
+	// aside, and nor is a timer.
+	SetAside bool
 	// Log receives what the runner reports; nil is slog's default.
 	Log *slog.Logger
 
@@ -67,7 +72,17 @@ var (
 		"Time after which the work of a source is committed (default 250ms). It bounds what is done\n"+
 			"again after a crash and how late results appear. Example: --commit_interval=50ms")
 	attempts = flag.Int("attempts", 0,
-		"Number of times a failing bundle is tried before the job fails (default 4).")
+		"Number of times an element is tried whose processing fails (default 4).")
+	onFailingElement = flag.String("on_failing_element", failJob,
+		"What to do with an element that has failed as often: fail_job, which loses nothing, so that the\n"+
+			"same command tries again, or set_aside: it is kept in the state directory, where hornbeam inspect\n"+
+			"shows it, and the job goes on.")
+)
+
+// The values of --on_failing_element.
+const (
+	failJob  = "fail_job"
+	setAside = "set_aside"
 )
 
 // experiment names, for --experiments.
@@ -89,6 +104,10 @@ func FlagOptions() (Options, error) {
 		KeyGroups:      *keyGroups,
 		CommitInterval: *commitInterval,
 		Attempts:       *attempts,
+		SetAside:       *onFailingElement == setAside,
+	}
+	if *onFailingElement != failJob && *onFailingElement != setAside {
+		return o, fmt.Errorf("--on_failing_element=%s: give %s or %s", *onFailingElement, failJob, setAside)
 	}
 	if *jobopts.Parallelism > 0 {
 		o.Parallelism = *jobopts.Parallelism
@@ -178,6 +197,7 @@ func (o *Options) engine(epoch uint64, groups int) engine.Options {
 	if o.Attempts > 0 {
 		e.Attempts = o.Attempts
 	}
+	e.SetAside = o.SetAside
 	if o.BundleElements > 0 {
 		e.BundleElements = o.BundleElements
 	}

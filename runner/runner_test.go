@@ -26,6 +26,7 @@ func init() {
 	register.Function2x1(total)
 	register.Function1x1(gated)
 	register.Function2x2(failing)
+	register.Function1x2(unlucky)
 	register.Iter1[int]()
 }
 
@@ -195,6 +196,48 @@ func TestFailedJobContinues(t *testing.T) {
 	if _, err := job.Run(t.Context(), build()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestElementIsSetAside has one element among many that always fails: it is kept, with its reason,
+// and the others come through.
+func TestElementIsSetAside(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	var all, want []any
+	for i := range 1000 {
+		if all = append(all, i); i != 617 {
+			want = append(want, i)
+		}
+	}
+	p, s := beam.NewPipelineWithRoot()
+	passert.Equals(s, beam.ParDo(s, unlucky, beam.Reshuffle(s, beam.CreateList(s, all))), want...)
+	job := open(t, runner.Options{StateDir: dir, SetAside: true})
+	if _, err := job.Run(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	if err := job.Close(); err != nil {
+		t.Fatal(err)
+	}
+	i, err := runner.Inspect(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(i.Aside) != 1 || !strings.Contains(i.Aside[0].Reason, "617 is unlucky") {
+		t.Errorf("set aside: got %+v, want 617", i.Aside)
+	}
+	var dead int64
+	for _, s := range i.Stages {
+		dead += s.Dead
+	}
+	if dead != 1 {
+		t.Errorf("got %d dead elements in the counts, want 1", dead)
+	}
+}
+
+func unlucky(x int) (int, error) {
+	if x == 617 {
+		return 0, errors.New("617 is unlucky")
+	}
+	return x, nil
 }
 
 func TestCapturingLiteralIsRefused(t *testing.T) {

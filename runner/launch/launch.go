@@ -234,6 +234,7 @@ func totals(p Program, r *runner.Result) Totals {
 	}
 	for _, s := range r.Final.Stages {
 		t.Late += s.Counts.Late
+		t.Dead += s.Counts.Dead
 	}
 	return t
 }

@@ -14,7 +14,7 @@ import (
 // runnerFlags are the flags of the runner that most people need.
 var runnerFlags = []string{
 	"runner", "job_name", "state_dir", "memory_budget", "parallelism", "key_groups",
-	"commit_interval", "attempts", "json",
+	"commit_interval", "attempts", "on_failing_element", "json",
 }
 
 func init() { flag.Bool("help_all", false, "Show the flags of all Beam runners too.") }

@@ -23,8 +23,9 @@ Usage:
   hornbeam inspect DIR [--json]
 
 inspect prints what the state directory DIR tells of its job: for each stage its watermarks, what
-is in its mailbox, its timers, how many elements went in, came out and were late, and what it waits
-for; then the metrics of the pipeline. No process may be running the job. Nothing is changed.
+is in its mailbox, its timers, how many elements went in, came out, were late or set aside, and what
+it waits for; then the metrics of the pipeline, and elements that were set aside because they failed
+whenever they were tried. No process may be running the job. Nothing is changed.
 
   --json   print one JSON object instead of tables
 
@@ -114,11 +115,11 @@ func writeTables(w io.Writer, job *runner.Inspection) error {
 	row(t, "key groups", fmt.Sprint(job.KeyGroups))
 	row(t, "on disk", fmt.Sprintf("%d bytes", job.Bytes))
 	row(t)
-	row(t, "STAGE", "KIND", "INPUT WATERMARK", "OUTPUT WATERMARK", "MAILBOX", "BYTES", "TIMERS", "IN", "OUT", "LATE", "RETRIES", "WAITS FOR", "TRANSFORMS")
+	row(t, "STAGE", "KIND", "INPUT WATERMARK", "OUTPUT WATERMARK", "MAILBOX", "BYTES", "TIMERS", "IN", "OUT", "LATE", "DEAD", "RETRIES", "WAITS FOR", "TRANSFORMS")
 	for _, s := range job.Stages {
 		row(t, fmt.Sprint(s.ID), s.Kind, s.InputWatermark, s.OutputWatermark,
 			fmt.Sprint(s.MailboxElements), fmt.Sprint(s.MailboxBytes), fmt.Sprint(s.Timers),
-			fmt.Sprint(s.In), join(s.Out), fmt.Sprint(s.Late), fmt.Sprint(s.Retries), orDash(s.WaitsFor), s.Name)
+			fmt.Sprint(s.In), join(s.Out), fmt.Sprint(s.Late), fmt.Sprint(s.Dead), fmt.Sprint(s.Retries), orDash(s.WaitsFor), s.Name)
 	}
 	if len(job.Metrics) > 0 {
 		row(t)
@@ -131,8 +132,23 @@ func writeTables(w io.Writer, job *runner.Inspection) error {
 		}
 		row(t, m.Namespace+"."+m.Name, m.Kind, value, m.Transform)
 	}
+	if len(job.Aside) > 0 {
+		row(t)
+		row(t, "SET ASIDE", "SIZE", "REASON")
+	}
+	for i, a := range job.Aside {
+		if i == maxAside {
+			row(t, fmt.Sprintf("and %d more: see --json", len(job.Aside)-maxAside))
+			break
+		}
+		reason, _, _ := strings.Cut(strings.TrimSpace(a.Reason), "\n")
+		row(t, fmt.Sprintf("stage %d", a.Stage), fmt.Sprintf("%d bytes", len(a.Element)), reason)
+	}
 	return t.Flush()
 }
+
+// maxAside is the number of elements set aside that the tables show.
+const maxAside = 10
 
 func row(t io.Writer, cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) }
 

@@ -35,6 +35,8 @@ type Chunk struct {
 	// MaxWindow is the greatest last timestamp of the elements' windows. It is set only for
 	// consumers with side inputs, which wait until their side inputs are complete up to it.
 	MaxWindow event.Timestamp
+	// Kept is the values that elements name instead of containing them. Such a chunk has one consumer.
+	Kept []Kept
 }
 
 // Timer is a timer of a user's transform, or one that the runner sets for itself. A timer is
@@ -141,4 +143,5 @@ type Counts struct {
 	Out   []int64 // Elements given out, by output of the stage.
 	Late  int64   // Elements dropped because their window had expired.
 	Bytes int64   // Size of the input.
+	Dead  int64   // Elements set aside by the engine because they failed whenever they were tried.
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/hornbeam-dev/hornbeam/runner/internal/event"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/urn"
@@ -134,8 +135,14 @@ func nullable(part Skip) Skip {
 	}
 }
 
-// iterable skips both forms of Beam's iterables: a count and that many values, or -1 and blocks
-// of values that end with an empty one.
+// Forms of Beam's iterables, beside a count and that many values.
+const (
+	Blocks = -1             // In place of the count: blocks of values follow, each with its own count.
+	Token  = math.MaxUint64 // In place of a block's count: the rest is named by a token.
+)
+
+// iterable skips all forms of Beam's iterables: a count and that many values, or Blocks and blocks
+// of values that end with an empty one or with a token.
 func iterable(part Skip) Skip {
 	many := func(b []byte, count uint64) (int, error) {
 		total := 0
@@ -169,6 +176,10 @@ func iterable(part Skip) Skip {
 			total += n
 			if count == 0 {
 				return total, nil
+			}
+			if count == Token {
+				n, err := skipPrefixed(b[total:])
+				return total + n, err
 			}
 			n, err := many(b[total:], count)
 			if err != nil {

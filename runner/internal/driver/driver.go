@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ type Job struct {
 	failures chan error // Of the table; the first one ends the job.
 	asks     chan chan engine.Snapshot
 	stop     context.CancelCauseFunc
+	told     string // The failure that was logged last.
 	done     chan struct{}
 	admitted time.Time // When Admit was asked last.
 
@@ -158,6 +160,7 @@ func (j *Job) step(messages []engine.Message) (over bool, err error) {
 	}
 	tx := j.Table.Begin()
 	defer tx.Discard()
+	j.tell(messages)
 	now := engine.ClockAdvanced{Now: j.Clock.Now()}
 	actions, err := j.decide(tx, append([]engine.Message{now}, messages...))
 	if err != nil {
@@ -177,6 +180,31 @@ func (j *Job) step(messages []engine.Message) (over bool, err error) {
 	}
 	j.synced <- batch{sync, actions}
 	return over, nil
+}
+
+// tell logs what bundles fail of. An element at fault fails many bundles until it is alone, mostly with
+// the same words, which are logged once.
+func (j *Job) tell(messages []engine.Message) {
+	for _, m := range messages {
+		failed, ok := m.(engine.BundleFailed)
+		if !ok {
+			continue
+		}
+		if text := headline(failed.Err); text != j.told {
+			j.told = text
+			j.Log.Warn("a bundle failed and will be tried again", slog.String("error", text))
+		}
+	}
+}
+
+// headline is an error without the stack that follows a panic. The error of the job has it, in case
+// it comes to that.
+func headline(text string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	if at := strings.LastIndex(line, " goroutine "); at > 0 && strings.HasSuffix(line, "]:") {
+		line = line[:at]
+	}
+	return line
 }
 
 // decide turns a broken invariant of the engine into the end of the job, not of the process.

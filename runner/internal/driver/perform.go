@@ -132,7 +132,7 @@ func (s *tableState) part(of plan.StageID, g bundle.KeyGroup) kv.View {
 
 func (s *tableState) Group(g bundle.KeyGroup) kv.View { return s.part(s.stage, g) }
 
-func (s *tableState) Side(v plan.StageID) kv.View { return s.part(v, 0) }
+func (s *tableState) Other(of plan.StageID, g bundle.KeyGroup) kv.View { return s.part(of, g) }
 
 func (s *tableState) err() error {
 	for _, view := range s.views {

@@ -64,12 +64,12 @@ func (s *stage) check(fresh *stage) error {
 		return fmt.Errorf("the watermarks of its mailbox differ")
 	case !s.holds.Equal(&fresh.holds):
 		return fmt.Errorf("its holds differ")
-	case s.counts.In != fresh.counts.In || s.counts.Late != fresh.counts.Late || !slices.Equal(s.counts.Out, fresh.counts.Out):
+	case s.counts.In != fresh.counts.In || s.counts.Late != fresh.counts.Late || s.counts.Dead != fresh.counts.Dead || !slices.Equal(s.counts.Out, fresh.counts.Out):
 		return fmt.Errorf("the table has counts %+v, memory %+v", fresh.counts, s.counts)
 	}
 	for i, g := range s.groups {
 		f := fresh.groups[i]
-		if g.due != f.due || g.attempts != f.attempts {
+		if g.due != f.due || g.attempts != f.attempts || g.piece != f.piece {
 			return fmt.Errorf("key group %d has timers due at %v, attempts %d, and %v, %d in the table",
 				i, g.due, g.attempts, f.due, f.attempts)
 		}

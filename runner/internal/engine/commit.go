@@ -62,8 +62,13 @@ func (e *Engine) enqueue(tx kv.Tx, s *stage, g bundle.KeyGroup, c bundle.Chunk, 
 		notBefore: notBefore,
 		suspect:   innocent,
 	}
-	row := appendEntry(make([]byte, 0, entryLen+len(c.Bytes)), in)
-	tx.Set(mailboxKey(s.ID, g, in.seq), append(row, c.Bytes...))
+	var kept []byte
+	for _, k := range c.Kept {
+		kept = k.Append(kept)
+	}
+	in.kept = len(kept)
+	row := appendEntry(make([]byte, 0, entryLen+len(kept)+len(c.Bytes)), in)
+	tx.Set(mailboxKey(s.ID, g, in.seq), append(append(row, kept...), c.Bytes...))
 	s.index(g, in)
 }
 
@@ -95,15 +100,13 @@ func (e *Engine) commitBundle(tx kv.Tx, done BundleDone) error {
 	for i := range done.Result.State {
 		e.applyState(tx, s, &done.Result.State[i])
 	}
+	if done.Result.Unprocessed == 0 {
+		e.accused(b, func(a accused) { e.acquit(tx, a) })
+	}
 	for _, in := range b.order.Inputs {
-		if !s.Keyed() {
-			continue
+		if s.Keyed() {
+			e.refreshDue(tx, s, in.Group)
 		}
-		if g := s.groups[in.Group]; g.attempts > 0 {
-			g.suspect = innocent
-			tx.Delete(groupKey(tableAttempts, s.ID, in.Group))
-		}
-		e.refreshDue(tx, s, in.Group)
 	}
 	e.count(tx, s, &done.Result)
 	if done.Result.Finalize {
@@ -139,30 +142,61 @@ func (e *Engine) consume(tx kv.Tx, s *stage, b *inflight, unprocessed int) (last
 			panic(fmt.Sprintf("engine: bundle %v left %d of %d inputs", b.order.ID, unprocessed, len(done)))
 		}
 		done = done[:len(done)-unprocessed]
-		gone := make(map[*entry]bool, len(done))
-		for _, entry := range done {
-			gone[entry] = true
-			tx.Delete(mailboxKey(s.ID, in.Group, entry.seq))
-			s.pending.Remove(entry.watermark)
-			s.bytes -= entry.size
-			s.elements -= entry.count
-			if entry.attempts > 0 {
-				s.suspects--
-				tx.Delete(chunkAttemptsKey(s.ID, entry.seq))
-			}
-			last = entry
+		if in.First > 0 {
+			e.behead(tx, s, in.Group, done[0], in.First)
+			continue
 		}
-		g := s.groups[in.Group]
-		kept := g.entries[:0]
-		for _, entry := range g.entries {
-			if !gone[entry] {
-				kept = append(kept, entry)
-			}
+		e.remove(tx, s, in.Group, done...)
+		if len(done) > 0 {
+			last = done[len(done)-1]
 		}
-		clear(g.entries[len(kept):])
-		g.entries = kept
 	}
 	return last
+}
+
+// remove takes chunks out of the mailbox of a key group.
+func (e *Engine) remove(tx kv.Tx, s *stage, g bundle.KeyGroup, done ...*entry) {
+	gone := make(map[*entry]bool, len(done))
+	for _, entry := range done {
+		gone[entry] = true
+		if entry.kept > 0 {
+			e.forget(tx, s, g, entry)
+		}
+		tx.Delete(mailboxKey(s.ID, g, entry.seq))
+		s.pending.Remove(entry.watermark)
+		s.bytes -= entry.size
+		s.elements -= entry.count
+	}
+	box := s.groups[g]
+	kept := box.entries[:0]
+	for _, entry := range box.entries {
+		if !gone[entry] {
+			kept = append(kept, entry)
+		}
+	}
+	clear(box.entries[len(kept):])
+	box.entries = kept
+}
+
+// forget removes the values that were kept for a chunk, which is still in its mailbox.
+func (e *Engine) forget(tx kv.Tx, s *stage, g bundle.KeyGroup, in *entry) {
+	key := mailboxKey(s.ID, g, in.seq)
+	row, ok := tx.Get(key)
+	if !ok {
+		return // The read failed, and with it the transaction will.
+	}
+	all, err := readKept(row, in)
+	if err != nil {
+		panic(fmt.Sprintf("engine: mailbox row %x: %v", key, err)) // It was read when the bundle was loaded.
+	}
+	for _, k := range all {
+		prefix := StatePrefix(k.Stage, k.Group)
+		for _, c := range k.Chains {
+			for n := range c.Rows {
+				tx.Delete(append(prefix[:len(prefix):len(prefix)], c.Row(n)...))
+			}
+		}
+	}
 }
 
 func (e *Engine) consumeTimers(tx kv.Tx, s *stage, inputs []bundle.Input) {
@@ -227,43 +261,4 @@ func (e *Engine) count(tx kv.Tx, s *stage, r *bundle.Result) {
 		e.metrics[m.MetricName] = m
 		tx.Set(appendMetricName([]byte{tableMetric}, m.MetricName), appendMetric(nil, m))
 	}
-}
-
-// failBundle gives the inputs of a bundle back. What was in it is retried, each piece alone, after a
-// growing delay.
-func (e *Engine) failBundle(tx kv.Tx, m BundleFailed) {
-	b, ok := e.running[m.ID]
-	if !ok {
-		return
-	}
-	e.release(b)
-	s := e.stages[b.order.Stage]
-	for i, in := range b.order.Inputs {
-		if s.Keyed() {
-			e.blame(tx, &s.groups[in.Group].suspect, groupKey(tableAttempts, s.ID, in.Group), m.Err)
-			continue
-		}
-		for _, entry := range b.taken[i] {
-			if entry.attempts == 0 {
-				s.suspects++
-			}
-			e.blame(tx, &entry.suspect, chunkAttemptsKey(s.ID, entry.seq), m.Err)
-		}
-	}
-}
-
-// blame counts a failed attempt. The last one fails the job.
-func (e *Engine) blame(tx kv.Tx, s *suspect, key []byte, reason string) {
-	s.attempts++
-	tx.Set(key, binary.AppendUvarint(nil, uint64(s.attempts)))
-	if e.stream == nil { // The clock of a TestStream does not move by itself.
-		s.retryAt = e.clock.Add(e.opt.RetryDelay << (s.attempts - 1))
-	}
-	if s.attempts >= e.opt.Attempts && e.state == Running {
-		e.end(tx, Failed, reason)
-	}
-}
-
-func chunkAttemptsKey(s plan.StageID, seq uint64) []byte {
-	return binary.BigEndian.AppendUint64(groupKey(tableAttempts, s, 0), seq)
 }

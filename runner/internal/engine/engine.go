@@ -29,7 +29,8 @@ type Options struct {
 	BundleElements int           // Nor beyond this many elements.
 	MailboxBytes   int           // Above it the stages that feed a mailbox are not started.
 	CommitInterval time.Duration // A splittable bundle is asked for a checkpoint after this time.
-	Attempts       int           // A bundle that failed so often fails the job.
+	Attempts       int           // An element that failed so often is dealt with as SetAside says.
+	SetAside       bool          // It leaves the pipeline and the job goes on; else the job fails.
 	RetryDelay     time.Duration // Before the second attempt; it doubles with each.
 }
 
@@ -100,8 +101,10 @@ type group struct {
 
 // suspect is what is known of a piece of work whose bundle has failed: a key group, or a chunk of a
 // stage without keys. It runs alone until it has succeeded, so that the one at fault is found.
+// A chunk is tried in smaller and smaller pieces, from its beginning, until one element is alone.
 type suspect struct {
-	attempts int // That have failed.
+	attempts int // That have failed, of the present piece.
+	piece    int // Elements to try at once; 0 is all.
 	retryAt  event.Timestamp
 }
 
@@ -317,15 +320,6 @@ func (s *stage) queued() int {
 	return n
 }
 
-func clearTable(tx kv.Tx, prefix []byte) {
-	var keys [][]byte
-	tx.Scan(prefix, kv.PrefixEnd(prefix), func(key, _ []byte) bool {
-		keys = append(keys, append([]byte(nil), key...))
-		return true
-	})
-	for _, key := range keys {
-		tx.Delete(key)
-	}
-}
+func clearTable(tx kv.Tx, prefix []byte) { tx.DeleteRange(prefix, kv.PrefixEnd(prefix)) }
 
 func jobKey(name string) []byte { return append([]byte{tableJob}, name...) }

@@ -91,14 +91,14 @@ func (e *Engine) loadStage(view kv.View, s *stage) error {
 
 func (s *stage) loadAttempts(g *group, key, value []byte) error {
 	r := reader{b: value}
-	attempts := int(r.uvarint())
+	attempts, piece := int(r.uvarint()), int(r.uvarint())
 	if s.Keyed() {
-		g.attempts = attempts
+		g.attempts, g.piece = attempts, piece
 		return r.err
 	}
 	for _, in := range g.entries {
 		if bytes.Equal(key, chunkAttemptsKey(s.ID, in.seq)) {
-			in.attempts = attempts
+			in.attempts, in.piece = attempts, piece
 			s.suspects++
 			return r.err
 		}
@@ -110,6 +110,7 @@ func (e *Engine) saveCounts(tx kv.Tx, s *stage) {
 	b := binary.AppendVarint(nil, s.counts.In)
 	b = binary.AppendVarint(b, s.counts.Late)
 	b = binary.AppendVarint(b, s.counts.Bytes)
+	b = binary.AppendVarint(b, s.counts.Dead)
 	for _, n := range s.counts.Out {
 		b = binary.AppendVarint(b, n)
 	}
@@ -118,7 +119,7 @@ func (e *Engine) saveCounts(tx kv.Tx, s *stage) {
 
 func (s *stage) readCounts(row []byte) error {
 	r := reader{b: row}
-	s.counts.In, s.counts.Late, s.counts.Bytes = r.varint(), r.varint(), r.varint()
+	s.counts.In, s.counts.Late, s.counts.Bytes, s.counts.Dead = r.varint(), r.varint(), r.varint(), r.varint()
 	for i := range s.counts.Out {
 		s.counts.Out[i] = r.varint()
 	}

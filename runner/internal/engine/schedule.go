@@ -26,6 +26,7 @@ type Order struct {
 type OrderInput struct {
 	Group bundle.KeyGroup
 	Seqs  []uint64 // Of the chunks in the mailbox.
+	First int      // If not 0, there is one chunk, and so many of its elements are taken.
 	Fire  bool     // The group has timers that are due.
 }
 
@@ -117,8 +118,11 @@ func (e *Engine) ready(s *stage, in *entry) bool {
 }
 
 // take adds entries of a key group to a bundle.
-func (b *inflight) take(g bundle.KeyGroup, entries []*entry, fire bool) {
+func (b *inflight) take(g bundle.KeyGroup, entries []*entry, piece int, fire bool) {
 	in := OrderInput{Group: g, Fire: fire}
+	if len(entries) == 1 && piece < entries[0].count {
+		in.First = piece
+	}
 	for _, entry := range entries {
 		entry.taken = true
 		in.Seqs = append(in.Seqs, entry.seq)
@@ -137,7 +141,7 @@ func (e *Engine) takeRestriction(s *stage, b *inflight) {
 		}
 	}
 	if first != nil {
-		b.take(0, []*entry{first}, false)
+		b.take(0, []*entry{first}, 0, false)
 	}
 }
 
@@ -145,7 +149,7 @@ func (e *Engine) takeRestriction(s *stage, b *inflight) {
 func (e *Engine) takeChunks(s *stage, b *inflight) {
 	quota := e.quota(s, s.bytes)
 	if entries := e.fill(s, s.groups[0], &quota); len(entries) > 0 {
-		b.take(0, entries, false)
+		b.take(0, entries, entries[0].piece, false)
 	}
 }
 
@@ -180,7 +184,7 @@ func (e *Engine) takeGroups(s *stage, b *inflight) {
 			quota.bytes -= timersCost
 		}
 		g.busy, g.fired = true, fire
-		b.take(bundle.KeyGroup(i), entries, fire)
+		b.take(bundle.KeyGroup(i), entries, g.piece, fire)
 		if g.attempts > 0 {
 			return
 		}
@@ -255,12 +259,25 @@ func Load(p *plan.Plan, o Order, view kv.View) (bundle.Work, error) {
 			if err != nil {
 				return w, err
 			}
-			loaded.Chunks = append(loaded.Chunks, bundle.Chunk{
+			kept, err := readKept(row, e)
+			if err != nil {
+				return w, fmt.Errorf("mailbox row %x: %w", key, err)
+			}
+			c := bundle.Chunk{
 				Count:        e.count,
-				Bytes:        row[entryLen:],
+				Bytes:        row[entryLen+e.kept:],
 				MinTimestamp: e.watermark,
 				MaxWindow:    e.maxWindow,
-			})
+				Kept:         kept,
+			}
+			if in.First > 0 {
+				size, err := sizeOf(&p.Stages[o.Stage], c.Bytes, in.First)
+				if err != nil {
+					return w, fmt.Errorf("mailbox row %x: %w", key, err)
+				}
+				c.Count, c.Bytes = in.First, c.Bytes[:size]
+			}
+			loaded.Chunks = append(loaded.Chunks, c)
 		}
 		if in.Fire {
 			timers, err := loadTimers(view, o, in.Group)

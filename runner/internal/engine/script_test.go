@@ -3,6 +3,7 @@
 package engine_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -101,6 +102,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.stages(func(st engine.StageSnapshot) string { return st.WaitsFor })
 	case "rows":
 		return s.rows()
+	case "aside":
+		return s.aside(t)
 	}
 	t.Fatalf("unknown command %s", d.Cmd)
 	return ""
@@ -144,6 +147,22 @@ func (s *script) rows() string {
 	return b.String()
 }
 
+// aside prints the elements that were set aside.
+func (s *script) aside(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	if err := engine.ReadDead(s.table.View(), func(d engine.Dead) bool {
+		element := words(t, bundle.Chunk{Count: 1, Bytes: d.Element})
+		fmt.Fprintf(&b, "%s %s: %s\n", s.plan.Stages[d.Stage].Name, element[0], d.Reason)
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return b.String() + s.stages(func(st engine.StageSnapshot) string {
+		return fmt.Sprintf("in %d, dead %d", st.Counts.In, st.Counts.Dead)
+	})
+}
+
 func (s *script) setOptions(t *testing.T, args []datadriven.CmdArg) {
 	t.Helper()
 	for _, a := range args {
@@ -161,6 +180,8 @@ func (s *script) setOptions(t *testing.T, args []datadriven.CmdArg) {
 			s.opt.KeyGroups = n
 		case "attempts":
 			s.opt.Attempts = n
+		case "aside":
+			s.opt.SetAside = n != 0
 		case "interval":
 			s.opt.CommitInterval = time.Duration(n) * time.Millisecond
 		default:
@@ -225,11 +246,7 @@ func (s *script) load(t *testing.T, o engine.Order) string {
 			text += fmt.Sprintf(" /%d", in.Group)
 		}
 		for _, c := range in.Chunks {
-			words := strings.TrimSpace(string(c.Bytes))
-			if strings.Contains(words, "\x00") {
-				words = "bytes"
-			}
-			text += fmt.Sprintf(" [%s]", words)
+			text += fmt.Sprintf(" [%s]", strings.Join(words(t, c), " "))
 		}
 		for _, timer := range in.Timers {
 			text += fmt.Sprintf(" %s.%s@%s", timer.Key, timer.Tag, timerTime(timer))
@@ -314,7 +331,7 @@ func (s *script) output(t *testing.T, stage *plan.Stage, r *bundle.Result, f []s
 			continue
 		}
 		b, at := word(t, w)
-		chunk.Bytes = append(append(chunk.Bytes, b...), ' ')
+		chunk.Bytes = append(chunk.Bytes, b...)
 		chunk.Count++
 		chunk.MinTimestamp = min(chunk.MinTimestamp, at)
 	}
@@ -359,7 +376,7 @@ func parsePlan(t *testing.T, text string) *plan.Plan {
 			s.Events = append(s.Events, parseEvent(t, f[1:]))
 			continue
 		}
-		s := plan.Stage{ID: plan.StageID(len(p.Stages)), Name: f[0]}
+		s := plan.Stage{ID: plan.StageID(len(p.Stages)), Name: f[0], Element: coder.Coder{URN: urn.CoderBytes}}
 		names[s.Name] = s.ID
 		outputs := 1
 		for _, attr := range f[1:] {
@@ -414,7 +431,11 @@ func parseEvent(t *testing.T, f []string) plan.TestStreamEvent {
 	add := &plan.AddElements{}
 	for _, w := range f[1:] {
 		b, at := word(t, w)
-		add.Elements = append(add.Elements, plan.TestElement{Timestamp: at, Encoded: b})
+		header, err := globally.ReadHeader(b, &coder.Header{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		add.Elements = append(add.Elements, plan.TestElement{Timestamp: at, Encoded: b[header:]})
 	}
 	return plan.TestStreamEvent{Add: add}
 }
@@ -437,8 +458,37 @@ func cutGroup(t *testing.T, s string) (string, bundle.KeyGroup) {
 
 func word(t *testing.T, s string) ([]byte, event.Timestamp) {
 	t.Helper()
-	before, at, _ := strings.Cut(s, "@")
-	return []byte(before), timestamp(t, at)
+	before, text, _ := strings.Cut(s, "@")
+	at := timestamp(t, text)
+	header := coder.Header{Timestamp: at, Windows: []event.Window{event.Global}, Pane: event.NoFiring}
+	b := globally.AppendHeader(nil, header)
+	return append(binary.AppendUvarint(b, uint64(len(before))), before...), at
+}
+
+// globally is how all elements of a script are windowed.
+var globally = coder.Windowed{Global: true}
+
+// words is the reverse of word; the element of an impulse, which has none, is "bytes".
+func words(t *testing.T, c bundle.Chunk) (all []string) {
+	t.Helper()
+	for b := c.Bytes; len(b) > 0; {
+		var h coder.Header
+		n, err := globally.ReadHeader(b, &h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = b[n:]
+		size, n := binary.Uvarint(b)
+		word := string(b[n : n+int(size)])
+		if word == "" {
+			word = "bytes"
+		}
+		all, b = append(all, word), b[n+int(size):]
+	}
+	if len(all) != c.Count {
+		t.Fatalf("a chunk of %d elements has %q", c.Count, all)
+	}
+	return all
 }
 
 func timestamp(t *testing.T, s string) event.Timestamp {

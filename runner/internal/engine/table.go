@@ -15,9 +15,10 @@ import (
 // rows; its indexes in memory are rebuilt from them.
 //
 //	J name                            what the engine must remember of the job itself
-//	a stage group [seq]               failed attempts at a key group, or a chunk if there are no keys
+//	a stage group [seq]               what is known of a key group, or a chunk if there are no keys, that failed
 //	c stage                           the counts of a stage
 //	d stage group domain due id       timers by due time: hold, pane
+//	q stage group n                   elements that were set aside, with the reason
 //	m stage group seq                 mailboxes: chunks that wait for a stage
 //	s stage group …                   the stage's own state, written by workers
 //	t stage group id                  timers by identity: domain, due time, hold
@@ -29,6 +30,7 @@ const (
 	tableCounts   = 'c'
 	tableDue      = 'd'
 	tableMailbox  = 'm'
+	tableDead     = 'q'
 	tableState    = 's'
 	tableTimer    = 't'
 	tableFloor    = 'w'
@@ -60,33 +62,52 @@ type entry struct {
 	watermark event.Timestamp // No element, and no output of a restriction, is earlier.
 	maxWindow event.Timestamp
 	notBefore event.Timestamp // Processing time at which a residual wants to be resumed.
+	kept      int             // Bytes of what names the values kept for the chunk.
 	taken     bool            // It is in a running bundle.
 	suspect                   // Of a stage without keys.
 }
 
-// A mailbox row is the entry followed by the chunk's bytes.
-const entryLen = 4 + 3*8
+// A mailbox row is the entry, what names the values kept for the chunk, and the chunk's bytes.
+const entryLen = 4 + 3*8 + 4
 
 func appendEntry(b []byte, e *entry) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(e.count))
 	b = event.AppendTimestamp(b, e.watermark)
 	b = event.AppendTimestamp(b, e.maxWindow)
-	return event.AppendTimestamp(b, e.notBefore)
+	b = event.AppendTimestamp(b, e.notBefore)
+	return binary.BigEndian.AppendUint32(b, uint32(e.kept))
 }
 
 func readEntry(key, value []byte) (*entry, error) {
 	if len(key) != groupKeyLen+8 || len(value) < entryLen {
 		return nil, fmt.Errorf("mailbox row %x is malformed", key)
 	}
+	kept := int(binary.BigEndian.Uint32(value[entryLen-4:]))
+	if kept > len(value)-entryLen {
+		return nil, fmt.Errorf("mailbox row %x is cut short", key)
+	}
 	return &entry{
 		seq:       binary.BigEndian.Uint64(key[groupKeyLen:]),
 		count:     int(binary.BigEndian.Uint32(value)),
-		size:      len(value) - entryLen,
+		size:      len(value) - entryLen - kept,
+		kept:      kept,
 		watermark: event.ReadTimestamp(value[4:]),
 		maxWindow: event.ReadTimestamp(value[12:]),
 		notBefore: event.ReadTimestamp(value[20:]),
 		suspect:   innocent,
 	}, nil
+}
+
+// readKept returns the names of the values kept for the chunk of a mailbox row.
+func readKept(row []byte, e *entry) (all []bundle.Kept, err error) {
+	for b := row[entryLen : entryLen+e.kept]; len(b) > 0; {
+		k, n, err := bundle.ReadKept(b)
+		if err != nil {
+			return nil, err
+		}
+		all, b = append(all, k), b[n:]
+	}
+	return all, nil
 }
 
 func appendBytes(b, part []byte) []byte {

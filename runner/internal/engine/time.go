@@ -140,16 +140,7 @@ func (e *Engine) collectView(tx kv.Tx, v *stage) {
 		return
 	}
 	v.collected = low
-	from := StatePrefix(v.ID, 0)
-	to := event.AppendTimestamp(StatePrefix(v.ID, 0), low)
-	var old [][]byte
-	tx.Scan(from, to, func(key, _ []byte) bool {
-		old = append(old, append([]byte(nil), key...))
-		return true
-	})
-	for _, key := range old {
-		tx.Delete(key)
-	}
+	tx.DeleteRange(StatePrefix(v.ID, 0), event.AppendTimestamp(StatePrefix(v.ID, 0), low))
 }
 
 // wakeUp asks for the next ClockAdvanced, if the clock alone can make something happen.

@@ -99,35 +99,35 @@ func (p *pass) fire(r *row, c *cell) (closed bool) {
 	closed = p.g.trigger.Closed(c.trigger)
 	p.pane(r, c, closed)
 	c.fresh, c.held = false, stamp{}
-	if closed || !p.g.windowing.Accumulating {
-		p.drop(r, c)
-	}
 	return closed
 }
 
-// pane emits the cell's pane if it has to be seen (Java: ReduceFnRunner.onTrigger, needToEmit).
+// pane emits the cell's pane if it has to be seen (Java: ReduceFnRunner.onTrigger, needToEmit), and
+// drops its values unless there are panes to come that have them, too.
 func (p *pass) pane(r *row, c *cell, last bool) {
+	drops := last || !p.g.windowing.Accumulating
+	if p.emitPane(r, c, last, drops) {
+		c.spills = nil // They are the pane's now.
+	}
+	if drops {
+		p.drop(r, c)
+	}
+}
+
+// emitPane tells whether the pane names the cell's spilled values.
+func (p *pass) emitPane(r *row, c *cell, last, drops bool) (kept bool) {
 	next := p.nextPane(c, last)
 	always := next.Timing == event.OnTime && p.g.windowing.OnTime == plan.FireAlways ||
 		last && p.g.windowing.Closing == plan.EmitAlways
 	if !c.fresh && !always {
-		return
+		return false
 	}
 	c.fired, c.pane = true, next
-	out, err := p.emit.begin(head{
+	h := head{
 		key: r.key, timestamp: c.timestamp(p.g.windowing.Output), window: c.window,
-		pane: next, count: c.count, size: c.size,
-	})
-	if err != nil {
-		p.fail(err)
-		return
+		pane: next, count: c.count, size: c.size, spills: c.spills,
 	}
-	for _, s := range c.spills {
-		for n := range s.rows {
-			out.Bytes = append(out.Bytes, p.spilled(r, s, n)...)
-		}
-	}
-	out.Bytes = append(out.Bytes, c.values...)
+	return p.give(h, drops, func(b []byte) []byte { return append(b, c.values...) })
 }
 
 // nextPane says what the cell's next pane is (Java: PaneInfoTracker.describePane). Where Java

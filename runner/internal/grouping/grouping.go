@@ -11,6 +11,10 @@
 // at when its window ends (run.go). Else each key and window has a row with its pane and values
 // (row.go, cell.go); keys with merging windows have one row for all their windows. Package trigger
 // decides when to fire, package window where windows end, emit.go writes what was grouped.
+//
+// A key may have more values than fit into memory. Both ways put them into rows of their own as they
+// come (spill.go), and a pane that is too large to be one piece goes out with the names of these
+// rows in place of the values.
 package grouping
 
 import (
@@ -25,8 +29,37 @@ import (
 	"github.com/hornbeam-dev/hornbeam/runner/internal/urn"
 )
 
+// Options are about groups that are large. Zero values take the defaults.
+type Options struct {
+	// HandOver lets a pane name its values, as the iterable of a token, instead of containing them.
+	// Its consumer must be the only one, and own the rows that are named from then on.
+	HandOver bool
+	Spill    int // Bytes of the values of a key above which they get rows of their own; 16 KiB.
+	Row      int // Bytes of such a row, at most; 256 KiB.
+	Large    int // Bytes of the values of a pane above which it names them; 1 MiB.
+	Merge    int // One bundle in this many puts small runs together; 64.
+}
+
+func (o Options) withDefaults() Options {
+	if o.Spill == 0 {
+		o.Spill = 16 << 10
+	}
+	if o.Row == 0 {
+		o.Row = 256 << 10
+	}
+	if o.Large == 0 {
+		o.Large = 1 << 20
+	}
+	if o.Merge == 0 {
+		o.Merge = 64
+	}
+	return o
+}
+
 // Grouper does the grouping of one stage. It is immutable and safe for concurrent use.
 type Grouper struct {
+	stage     plan.StageID
+	options   Options
 	windowing plan.WindowingStrategy
 	windowed  coder.Windowed
 	key       coder.Skip
@@ -37,7 +70,7 @@ type Grouper struct {
 }
 
 // New returns the Grouper of a stage of kind Group.
-func New(s *plan.Stage) (*Grouper, error) {
+func New(s *plan.Stage, o Options) (*Grouper, error) {
 	if s.Kind != plan.Group || s.Key == nil {
 		return nil, fmt.Errorf("grouping: stage %d is not a grouping stage with a key", s.ID)
 	}
@@ -57,6 +90,8 @@ func New(s *plan.Stage) (*Grouper, error) {
 		return nil, fmt.Errorf("grouping: stage %d: %w", s.ID, err)
 	}
 	g := &Grouper{
+		stage:     s.ID,
+		options:   o.withDefaults(),
 		windowing: s.Windowing,
 		windowed:  coder.Windowed{Global: s.Windowing.Global()},
 		key:       key,
@@ -92,7 +127,7 @@ type Output struct {
 // nothing of Output is in effect before the engine commits it.
 func (g *Grouper) Run(view kv.View, in bundle.Input, at Clock) (Output, error) {
 	p := &pass{
-		g: g, view: view, at: at,
+		g: g, view: view, at: at, group: in.Group,
 		rows:    map[string]*row{},
 		windows: map[event.Window]*windowState{},
 		emit:    emitter{windowed: g.windowed},

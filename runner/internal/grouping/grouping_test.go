@@ -147,8 +147,9 @@ func (s *spec) begin(t *testing.T, d *datadriven.TestData) {
 		}
 	}
 	s.world = newWorld(t, s.strategy)
+	w := s.world
 	s.world.panes = func(c bundle.Chunk) {
-		for _, p := range decode(t, s.strategy.Global(), c) {
+		for _, p := range w.decode(s.strategy.Global(), c) {
 			fmt.Fprintf(&s.said, "%s %v %v @%v: %s\n", p.key, p.Windows[0], p.Pane, p.Timestamp, strings.Join(p.values, " "))
 		}
 	}

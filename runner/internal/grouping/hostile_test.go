@@ -65,7 +65,8 @@ func FuzzRow(f *testing.F) {
 // FuzzRun feeds any chunk to a Grouper with any row in its table: that is an error at worst.
 func FuzzRun(f *testing.F) {
 	good := encode(false, []input{{key: "k", value: "v", at: 5, windows: []event.Window{{Start: 0, End: 10}}}})
-	f.Add(good.Bytes, 1, []byte{0, 0, 0}, []byte{1, 'k', 0, 1, 1, 'v'})
+	f.Add(good.Bytes, 1, []byte{0, 0, 0}, []byte{freshRun, 4, 1, 'k', 1, 2, 1, 'v'})
+	f.Add(good.Bytes, 1, []byte{0, 0, 0}, []byte{mergedRun, 5, 1, 'k', 3, 9, 1, 1, 2, 3, 4, 2, 2, 1, 'v'})
 	f.Add(good.Bytes, -60, []byte{0}, []byte{0})
 	f.Fuzz(func(t *testing.T, chunk []byte, count int, stored, buffered []byte) {
 		w := event.Window{Start: 0, End: 10}

@@ -50,7 +50,10 @@ func play(t *testing.T, w *world, s plan.WindowingStrategy, steps []step, size i
 	last := map[string]event.Pane{}
 	before := event.MinTimestamp // The output watermark that others may know.
 	w.panes = func(c bundle.Chunk) {
-		for _, p := range decode(t, s.Global(), c) {
+		for _, p := range w.decode(s.Global(), c) {
+			if w.grouper.options.HandOver {
+				slices.Sort(p.values) // Small ones come first, then those in rows of their own.
+			}
 			said = append(said, say(p))
 			w.values += int64(len(p.values))
 			if p.Pane.Timing != event.Late && p.Timestamp < before {
@@ -201,6 +204,7 @@ func (m *model) advance(to event.Timestamp) {
 // TestModel compares the default trigger with a plain interpretation, both ways through the
 // package, whatever the bundles are.
 func TestModel(t *testing.T) {
+	kept := int64(0)
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		s := plan.WindowingStrategy{
@@ -225,12 +229,19 @@ func TestModel(t *testing.T) {
 			}
 		}
 		slices.Sort(m.said)
+		if seed%2 == 1 {
+			for i, line := range m.said {
+				m.said[i] = sortedValues(line)
+			}
+			slices.Sort(m.said)
+		}
 		for _, size := range []int{1, 3, 1000} {
 			for _, runs := range []bool{true, false} {
-				w := newWorld(t, s)
+				w := newWorldWith(t, s, []Options{{}, tiny}[seed%2])
 				w.grouper.runs = w.grouper.runs && runs
 				got := play(t, w, s, steps, size)
 				slices.Sort(got)
+				kept += w.kept
 				if diff := cmp.Diff(m.said, got); diff != "" || w.late != m.late {
 					t.Fatalf("seed %d, %+v, bundles of %d, runs %v: late %d, want %d (-want +got)\n%s",
 						seed, s, size, w.grouper.runs, w.late, m.late, diff)
@@ -238,6 +249,19 @@ func TestModel(t *testing.T) {
 			}
 		}
 	}
+	if kept == 0 {
+		t.Error("no pane was so large that it named its values")
+	}
+}
+
+// tiny makes every group a large one.
+var tiny = Options{HandOver: true, Spill: 2, Row: 3, Large: 4, Merge: 2}
+
+func sortedValues(line string) string {
+	head, values, _ := strings.Cut(line, ": ")
+	words := strings.Fields(values)
+	slices.Sort(words)
+	return head + ": " + strings.Join(words, " ")
 }
 
 // TestBundles plays random strategies and histories: where bundles are cut changes nothing, two
@@ -269,8 +293,16 @@ func TestBundles(t *testing.T) {
 		s.Merges = s.Fn.Kind == plan.SessionWindows
 		steps := history(r, s.Fn, 40)
 		var want []string
-		for i, size := range []int{1, 1, 3, 1000, 7} {
-			w := newWorld(t, s)
+		for i, size := range []int{1, 1, 3, 1000, 7, 2} {
+			o := Options{}
+			if size == 2 {
+				o = tiny
+				for j, line := range want {
+					want[j] = sortedValues(line)
+				}
+				slices.Sort(want)
+			}
+			w := newWorldWith(t, s, o)
 			w.grouper.runs = w.grouper.runs && size != 7 // Both ways through the package agree.
 			got := play(t, w, s, steps, size)
 			if lost := w.in - w.values - w.late - w.closed; !s.Accumulating && lost != 0 {
@@ -297,6 +329,7 @@ func TestBundles(t *testing.T) {
 
 // TestSpill lets keys grow beyond what a row holds: nothing is lost, and nothing remains.
 func TestSpill(t *testing.T) {
+	spillSize := Options{}.withDefaults().Spill
 	big := strings.Repeat("x", spillSize/2)
 	for _, accumulating := range []bool{false, true} {
 		expression, err := triggertest.Parse("end(early=count(9))")
@@ -333,6 +366,59 @@ func TestSpill(t *testing.T) {
 		}
 		if limit := 4*spillSize + 1000; most > limit {
 			t.Errorf("accumulating %v: a row has %d bytes, want at most %d", accumulating, most, limit)
+		}
+	}
+}
+
+// TestLargeGroup gives one key of a window more than memory should hold: in large bundles and in
+// very many small ones, with runs and without. What leaves is small, and so is what is read for it.
+func TestLargeGroup(t *testing.T) {
+	for _, c := range []struct {
+		bundles, elements int
+		runs              bool
+	}{{20, 2000, true}, {20, 2000, false}, {4000, 5, true}} {
+		s := plan.WindowingStrategy{Fn: plan.WindowFn{Kind: plan.FixedWindows, Size: time.Minute}, OnTime: plan.FireIfNonempty}
+		w := newWorldWith(t, s, Options{HandOver: true})
+		w.grouper.runs = c.runs
+		window := []event.Window{{Start: 0, End: 60_000}}
+		size := 0
+		for b := range c.bundles {
+			elements := make([]input, c.elements)
+			for i := range elements {
+				elements[i] = input{key: "k", value: fmt.Sprintf("%0100d", b*c.elements+i), windows: window}
+			}
+			in := encode(false, elements)
+			size += len(in.Bytes)
+			w.run(in)
+		}
+		rows, largest := len(w.table.rows), 0
+		for _, row := range w.table.rows {
+			largest = max(largest, len(row))
+		}
+		if c.elements > 1000 && largest > 512<<10 {
+			t.Errorf("%+v: a row has %d bytes", c, largest)
+		}
+		if limit := 200; rows > limit {
+			t.Errorf("%+v: %d rows, want at most %d", c, rows, limit)
+		}
+		var out, values int
+		w.panes = func(chunk bundle.Chunk) {
+			out += len(chunk.Bytes)
+			for _, p := range w.decode(false, chunk) {
+				slices.Sort(p.values)
+				values += len(slices.Compact(p.values))
+			}
+		}
+		w.at.Watermark = event.MaxTimestamp
+		w.settle()
+		if want := c.bundles * c.elements; values != want || w.kept != 1 {
+			t.Errorf("%+v: %d different values in %d kept panes, want %d in 1", c, values, w.kept, want)
+		}
+		if out > size/20 {
+			t.Errorf("%+v: a pane of %d bytes for %d bytes of values", c, out, size)
+		}
+		if len(w.table.rows) > 0 {
+			t.Errorf("%+v: %d rows are left", c, len(w.table.rows))
 		}
 	}
 }

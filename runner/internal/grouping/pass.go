@@ -21,12 +21,13 @@ const minElement = 13
 
 // pass is the work of one Run.
 type pass struct {
-	g    *Grouper
-	view kv.View
-	at   Clock
-	out  Output
-	emit emitter
-	err  error // The first broken row; nothing is returned then.
+	g     *Grouper
+	view  kv.View
+	at    Clock
+	group bundle.KeyGroup
+	out   Output
+	emit  emitter
+	err   error // The first broken row; nothing is returned then.
 
 	rows  map[string]*row // The rows in use, by table key.
 	order []*row          // The same in the order of first use.
@@ -205,7 +206,6 @@ func (p *pass) tick(r *row) {
 		c.ended = c.ended || ends
 		if !closed && window.Gone(s, c.window, p.at.Watermark) {
 			p.pane(r, c, true)
-			p.drop(r, c)
 			closed = true
 		} else if closed {
 			r.closed = append(r.closed, c.window)

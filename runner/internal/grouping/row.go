@@ -3,7 +3,6 @@
 package grouping
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"github.com/hornbeam-dev/hornbeam/runner/internal/bundle"
@@ -18,12 +17,8 @@ const (
 	tableHold   = 'h' // window: the earliest timestamp in the runs, where panes get such a one.
 	tableKey    = 'k' // window, key: a row of a key in a window.
 	tableMerged = 'm' // key: a row of a key in all its windows, which merge.
-	tableSpill  = 's' // length of key, key, chain, number: values of a row that had grown large.
+	tableSpill  = 's' // length of key, key, chain, number: values of a key that has many.
 )
-
-// spillSize is the size of the values of a cell above which they go to a row of their own. The
-// values below it are written again whenever the key gets an element.
-const spillSize = 16 << 10
 
 // row is a row of the table: the cells of a key, of one window or of all that may merge.
 type row struct {
@@ -114,8 +109,8 @@ func (p *pass) finishRow(r *row) {
 	}
 	size := 64 + 16*len(r.closed)
 	for _, c := range r.cells {
-		if len(c.values) > spillSize {
-			p.spill(r, c)
+		if len(c.values) > p.g.options.Spill {
+			p.spillCell(r, c)
 		}
 		size += 64 + len(c.values) + 10*len(c.trigger)
 	}
@@ -178,50 +173,4 @@ func (p *pass) timerWindow(r *row) []byte {
 		return nil // Windows come and go; the timer is that of the key.
 	}
 	return p.g.windowed.AppendWindow(nil, r.window)
-}
-
-// spill names rows with values of a cell: those numbered below rows of the chain.
-type spill struct {
-	chain bundle.ID // The bundle that began the chain.
-	n     uint32    // Its number in that bundle.
-	rows  uint32
-}
-
-// spill moves the inline values of a cell to a row of their own.
-func (p *pass) spill(r *row, c *cell) {
-	if len(c.spills) == 0 {
-		c.spills = append(c.spills, spill{chain: p.at.Bundle, n: p.chains})
-		p.chains++
-	}
-	last := &c.spills[len(c.spills)-1]
-	p.set(spillName(r, *last, last.rows), c.values)
-	last.rows++
-	c.values = nil
-}
-
-func spillName(r *row, s spill, n uint32) []byte {
-	b := binary.AppendUvarint([]byte{tableSpill}, uint64(len(r.key)))
-	b = append(b, r.key...)
-	b = binary.BigEndian.AppendUint64(b, s.chain.Epoch)
-	b = binary.BigEndian.AppendUint64(b, s.chain.N)
-	b = binary.BigEndian.AppendUint32(b, s.n)
-	return binary.BigEndian.AppendUint32(b, n)
-}
-
-func (p *pass) spilled(r *row, s spill, n uint32) []byte {
-	value, ok := p.view.Get(spillName(r, s, n))
-	if !ok && p.view.Err() == nil {
-		p.fail(fmt.Errorf("grouping: values %v of row %x are missing", s, r.name))
-	}
-	return value
-}
-
-// drop removes all values of a cell.
-func (p *pass) drop(r *row, c *cell) {
-	for _, s := range c.spills {
-		for n := range s.rows {
-			p.delete(spillName(r, s, n))
-		}
-	}
-	c.count, c.size, c.spills, c.values = 0, 0, nil, nil
 }

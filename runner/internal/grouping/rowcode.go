@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/hornbeam-dev/hornbeam/runner/internal/bundle"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/event"
 )
 
@@ -68,11 +67,7 @@ func (g *Grouper) appendCell(b []byte, c *cell) []byte {
 	b = c.trigger.Append(b)
 	b = binary.AppendUvarint(b, uint64(c.count))
 	b = binary.AppendUvarint(b, uint64(c.size))
-	b = binary.AppendUvarint(b, uint64(len(c.spills)))
-	for _, s := range c.spills {
-		b = binary.AppendUvarint(binary.AppendUvarint(b, s.chain.Epoch), s.chain.N)
-		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(s.n)), uint64(s.rows))
-	}
+	b = appendSpills(b, c.spills)
 	b = binary.AppendUvarint(b, uint64(len(c.values)))
 	return append(b, c.values...)
 }
@@ -193,12 +188,7 @@ func (g *Grouper) readCell(r *reader) *cell {
 	}
 	c.trigger = state
 	c.count, c.size = int64(r.uvarint()), int(r.uvarint())
-	for n := r.count(4); n > 0 && r.err == nil; n-- {
-		c.spills = append(c.spills, spill{
-			chain: bundle.ID{Epoch: r.uvarint(), N: r.uvarint()},
-			n:     uint32(r.uvarint()), rows: uint32(r.uvarint()),
-		})
-	}
+	c.spills = readSpills(r)
 	c.values = r.bytes()
 	return c
 }

@@ -5,6 +5,7 @@ package grouping
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/hornbeam-dev/hornbeam/runner/internal/bundle"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/event"
@@ -15,7 +16,8 @@ import (
 )
 
 // run collects the elements that one bundle adds to a window that has not fired. In the table it
-// is one row: for each key the key, its values in one piece, and what is known of their timestamps.
+// is one row: for each key the key, its values in one piece, or where they are if there are many, and
+// what is known of their timestamps.
 type run struct {
 	combine combiner
 	index   map[string]int32 // From key to its place in groups.
@@ -28,6 +30,7 @@ type group struct {
 	key         string
 	count       int64
 	size        int // Of the values.
+	spills      []spill
 	held        stamp
 	first, last int32 // In groups: the pieces that hold the values.
 }
@@ -55,29 +58,78 @@ func (r *run) stamp(at event.Timestamp) {
 	r.combine.add(&r.groups[r.items[len(r.items)-1].group].held, at)
 }
 
-// encode writes the run as the value of a row: one pass for the sizes, one for the values.
-func (r *run) encode() []byte {
-	size, ends := 0, make([]int, len(r.groups))
-	for i := range r.groups {
-		size += len(r.groups[i].key) + r.groups[i].size + 3*binary.MaxVarintLen64
-	}
-	b := make([]byte, 0, size)
+// The levels of run rows. Bundles write fresh ones; now and then these are put together.
+const (
+	freshRun = iota
+	mergedRun
+)
+
+// mergesRuns tells whether a bundle puts the fresh runs of its windows together. Its number decides,
+// well mixed because the bundles of one stage may all have odd ones. So a window that gets little
+// from each of very many bundles has few rows, and a key of it few pieces.
+func (g *Grouper) mergesRuns(id bundle.ID) bool {
+	return id.N*0x9e3779b97f4a7c15>>32%uint64(g.options.Merge) == 0
+}
+
+// encode writes the run as the value of a row: one pass for the sizes, one for the values. If spills,
+// values of keys that have many go to rows of their own.
+func (p *pass) encode(r *run, spills bool) []byte {
+	size, ends := 1, make([]int, len(r.groups))
+	large := map[int32][]byte{}
 	for i := range r.groups {
 		g := &r.groups[i]
-		b = binary.AppendUvarint(b, uint64(len(g.key)))
-		b = append(b, g.key...)
-		if r.combine.output != plan.EndOfWindow {
-			b = appendStamp(b, g.held)
+		size += len(g.key) + 4*binary.MaxVarintLen64
+		if spills && g.size > p.g.options.Spill {
+			large[int32(i)] = make([]byte, 0, g.size)
+		} else {
+			size += g.size
 		}
-		b = binary.AppendUvarint(b, uint64(g.count))
-		b = binary.AppendUvarint(b, uint64(g.size))
+	}
+	if len(large) > 0 {
+		for _, it := range r.items {
+			if values, ok := large[it.group]; ok {
+				large[it.group] = append(values, it.value...)
+			}
+		}
+	}
+	b := append(make([]byte, 0, size), freshRun)
+	for i := range r.groups {
+		g := &r.groups[i]
+		inline := g.size
+		if values, ok := large[int32(i)]; ok {
+			g.spills, inline = []spill{p.newSpill()}, 0
+			p.extend(g.key, &g.spills[0], values, g.count)
+		}
+		b = r.combine.appendGroup(b, g, inline)
 		ends[i] = len(b)
-		b = b[:len(b)+g.size]
+		b = b[:len(b)+inline]
 	}
 	for _, it := range r.items {
-		ends[it.group] += copy(b[ends[it.group]:], it.value)
+		if r.groups[it.group].spills == nil {
+			ends[it.group] += copy(b[ends[it.group]:], it.value)
+		}
 	}
 	return b
+}
+
+// appendGroup appends what a run row has of a key but its inline values, which follow. The lowest
+// bit of the key's length tells whether there are spilled ones.
+func (c combiner) appendGroup(b []byte, g *group, inline int) []byte {
+	flag := uint64(0)
+	if len(g.spills) > 0 {
+		flag = 1
+	}
+	b = binary.AppendUvarint(b, uint64(len(g.key))<<1|flag)
+	b = append(b, g.key...)
+	if c.output != plan.EndOfWindow {
+		b = appendStamp(b, g.held)
+	}
+	b = binary.AppendUvarint(b, uint64(g.count))
+	if flag == 1 {
+		b = binary.AppendUvarint(b, uint64(g.size-inline))
+		b = appendSpills(b, g.spills)
+	}
+	return binary.AppendUvarint(b, uint64(inline))
 }
 
 func appendStamp(b []byte, s stamp) []byte {
@@ -92,9 +144,11 @@ func (p *pass) finishRun(state *windowState) {
 	if state.run == nil || len(state.run.groups) == 0 {
 		return
 	}
-	name := p.g.appendName(nil, tableRun, state.window)
-	name = binary.BigEndian.AppendUint64(name, p.at.Bundle.Epoch)
-	p.set(binary.BigEndian.AppendUint64(name, p.at.Bundle.N), state.run.encode())
+	row := p.encode(state.run, true)
+	if p.g.mergesRuns(p.at.Bundle) {
+		row = p.mergeRuns(state.window, row)
+	}
+	p.set(p.runName(state.window), row)
 
 	hold, changed := p.runHold(state)
 	if !changed || window.Ended(state.window, p.at.Watermark) {
@@ -104,6 +158,47 @@ func (p *pass) finishRun(state *windowState) {
 		Tag: tagWindow, Window: p.g.windowed.AppendWindow(nil, state.window),
 		Domain: plan.EventTime, Due: window.EndDue(state.window), Hold: hold,
 	})
+}
+
+// runName is the name of this bundle's run. The runs of a window are ordered from new to old.
+func (p *pass) runName(w event.Window) []byte {
+	name := p.g.appendName(nil, tableRun, w)
+	name = binary.BigEndian.AppendUint64(name, ^p.at.Bundle.Epoch)
+	return binary.BigEndian.AppendUint64(name, ^p.at.Bundle.N)
+}
+
+// mergeRuns puts the fresh runs of a window and the row that the bundle adds together. Old rows, which
+// were merged once, are left: merging the small keys in them again would cost without end.
+func (p *pass) mergeRuns(w event.Window, newest []byte) []byte {
+	rows := []string{string(newest)}
+	from := p.g.appendName(nil, tableRun, w)
+	p.view.Scan(from, kv.PrefixEnd(from), func(key, value []byte) bool {
+		if len(value) == 0 || value[0] != freshRun {
+			return false
+		}
+		rows = append(rows, string(value))
+		p.delete(append([]byte(nil), key...))
+		return true
+	})
+	if len(rows) == 1 {
+		return newest
+	}
+	ps := p.assemble(w, rows)
+	b := append(make([]byte, 0, ps.size+48*len(ps.groups)), mergedRun)
+	for i := range ps.groups {
+		g := &ps.groups[i]
+		inline := ps.inline(g)
+		if inline > p.g.options.Spill {
+			values := make([]byte, 0, inline)
+			ps.each(g, func(piece string) { values = append(values, piece...) })
+			s := p.newSpill()
+			p.extend(g.key, &s, values, g.count-spilled(g.spills))
+			g.spills, g.first, inline = append(g.spills, s), -1, 0
+		}
+		b = ps.combine.appendGroup(b, g, inline)
+		ps.each(g, func(piece string) { b = append(b, piece...) })
+	}
+	return b
 }
 
 // runHold returns where the window has to be held. Nobody knows the timestamp of a pane before the
@@ -169,10 +264,15 @@ type piece struct {
 	next   int32 // The key's next piece, or -1.
 }
 
-// read adds a row that run.encode wrote.
-func (ps *pieces) read(value string) {
-	for len(value) > 0 && ps.err == nil {
-		key := ps.bytes(&value)
+// read adds a row that encode or mergeRuns wrote.
+func (ps *pieces) read(row string) {
+	if len(row) == 0 || row[0] > mergedRun {
+		ps.err = errShortRow
+		return
+	}
+	for value := row[1:]; len(value) > 0 && ps.err == nil; {
+		n := ps.number(&value)
+		key := ps.take(&value, n>>1)
 		var held stamp
 		if ps.combine.output != plan.EndOfWindow {
 			if held.set = ps.number(&value) != 0; held.set {
@@ -180,26 +280,55 @@ func (ps *pieces) read(value string) {
 				held.at = event.Timestamp(int64(v>>1) ^ -int64(v&1))
 			}
 		}
-		count := int64(ps.number(&value))
-		values := ps.bytes(&value)
-		i, ok := ps.index[key]
-		if !ok {
-			i = int32(len(ps.groups))
-			ps.index[key] = i
-			ps.groups = append(ps.groups, group{key: key, first: int32(len(ps.list))})
-		} else {
-			ps.list[ps.groups[i].last].next = int32(len(ps.list))
+		count, size := int64(ps.number(&value)), 0
+		var spills []spill
+		if n&1 == 1 {
+			size = int(ps.number(&value))
+			r := reader{b: []byte(value)}
+			spills = readSpills(&r)
+			value, ps.err = value[len(value)-len(r.b):], r.err
 		}
-		g := &ps.groups[i]
-		g.last = int32(len(ps.list))
-		ps.list = append(ps.list, piece{values: values, next: -1})
+		values := ps.take(&value, ps.number(&value))
+		g := ps.group(key)
 		g.count += count
-		g.size += len(values)
+		g.size += size + len(values)
+		g.spills = append(g.spills, spills...)
 		if held.set {
 			ps.combine.add(&g.held, held.at)
 		}
-		ps.size += len(values)
+		ps.add(g, values)
 	}
+}
+
+func (ps *pieces) group(key string) *group {
+	i, ok := ps.index[key]
+	if !ok {
+		i = int32(len(ps.groups))
+		ps.index[key] = i
+		ps.groups = append(ps.groups, group{key: key, first: -1})
+	}
+	return &ps.groups[i]
+}
+
+func (ps *pieces) add(g *group, values string) {
+	if values == "" {
+		return
+	}
+	at := int32(len(ps.list))
+	if g.first < 0 {
+		g.first = at
+	} else {
+		ps.list[g.last].next = at
+	}
+	g.last = at
+	ps.list = append(ps.list, piece{values: values, next: -1})
+	ps.size += len(values)
+}
+
+// inline returns the size of the values of a group that are not spilled.
+func (ps *pieces) inline(g *group) (size int) {
+	ps.each(g, func(values string) { size += len(values) })
+	return size
 }
 
 func (ps *pieces) number(value *string) uint64 {
@@ -216,8 +345,7 @@ func (ps *pieces) number(value *string) uint64 {
 	return 0
 }
 
-func (ps *pieces) bytes(value *string) string {
-	n := ps.number(value)
+func (ps *pieces) take(value *string, n uint64) string {
 	if n > uint64(len(*value)) {
 		*value, ps.err = "", errShortRow
 		return ""
@@ -227,29 +355,39 @@ func (ps *pieces) bytes(value *string) string {
 	return s
 }
 
-// each calls visit with the values of a group, piece by piece.
+// each calls visit with the inline values of a group, piece by piece.
 func (ps *pieces) each(g *group, visit func(values string)) {
 	for i := g.first; i >= 0; i = ps.list[i].next {
 		visit(ps.list[i].values)
 	}
 }
 
-// collect takes the runs of a window, those of the table and this bundle's, and removes them.
-func (p *pass) collect(state *windowState) *pieces {
+// assemble puts rows of a window together, which are ordered from new to old.
+func (p *pass) assemble(w event.Window, rows []string) *pieces {
 	ps := &pieces{combine: p.g.combine(), index: map[string]int32{}}
-	from := p.g.appendName(nil, tableRun, state.window)
-	p.view.Scan(from, kv.PrefixEnd(from), func(key, value []byte) bool {
-		ps.read(string(value))
-		p.delete(append([]byte(nil), key...))
-		return ps.err == nil
-	})
-	if state.run != nil && len(state.run.groups) > 0 {
-		ps.read(string(state.run.encode()))
-		state.run.index, state.run.groups, state.run.items = map[string]int32{}, nil, nil
+	for _, row := range slices.Backward(rows) {
+		ps.read(row)
 	}
 	if ps.err != nil {
-		p.fail(fmt.Errorf("grouping: runs of window %v: %w", state.window, ps.err))
+		p.fail(fmt.Errorf("grouping: runs of window %v: %w", w, ps.err))
 	}
+	return ps
+}
+
+// collect takes the runs of a window, those of the table and this bundle's, and removes them.
+func (p *pass) collect(state *windowState) *pieces {
+	var rows []string
+	if state.run != nil && len(state.run.groups) > 0 {
+		rows = append(rows, string(p.encode(state.run, false)))
+		state.run.index, state.run.groups, state.run.items = map[string]int32{}, nil, nil
+	}
+	from := p.g.appendName(nil, tableRun, state.window)
+	p.view.Scan(from, kv.PrefixEnd(from), func(key, value []byte) bool {
+		rows = append(rows, string(value))
+		p.delete(append([]byte(nil), key...))
+		return true
+	})
+	ps := p.assemble(state.window, rows)
 	if p.g.windowing.Output != plan.EndOfWindow && len(ps.groups) > 0 {
 		name := p.g.appendName(nil, tableHold, state.window)
 		if _, ok := p.view.Get(name); ok {
@@ -274,18 +412,20 @@ func (p *pass) fireRuns(state *windowState) {
 	}
 	pane := event.Pane{First: true, Last: last || closed, Timing: event.OnTime}
 	p.emit.expected = ps.size + 48*len(ps.groups)
+	drops := last || closed || !s.Accumulating
 	for i := range ps.groups {
 		g := &ps.groups[i]
 		c := cell{window: w, held: g.held}
-		out, err := p.emit.begin(head{
-			key: g.key, timestamp: c.timestamp(s.Output), window: w, pane: pane, count: g.count, size: g.size,
-		})
-		if err != nil {
-			p.fail(err)
-			return
+		h := head{
+			key: g.key, timestamp: c.timestamp(s.Output), window: w, pane: pane,
+			count: g.count, size: g.size, spills: g.spills,
 		}
-		for j := g.first; j >= 0; j = ps.list[j].next {
-			out.Bytes = append(out.Bytes, ps.list[j].values...)
+		kept := p.give(h, drops, func(b []byte) []byte {
+			ps.each(g, func(values string) { b = append(b, values...) })
+			return b
+		})
+		if drops && !kept {
+			p.unspill(g.key, g.spills)
 		}
 		if !last {
 			p.rowAfterEnd(ps, g, cell{window: w, trigger: append(trigger.State(nil), after...), pane: pane}, closed)
@@ -303,7 +443,7 @@ func (p *pass) rowAfterEnd(ps *pieces, g *group, c cell, closed bool) {
 	}
 	c.fired, c.ended = true, true
 	if p.g.windowing.Accumulating {
-		c.count, c.size = g.count, g.size
+		c.count, c.size, c.spills = g.count, g.size, g.spills
 		ps.each(g, func(values string) { c.values = append(c.values, values...) })
 	}
 	r.cells = append(r.cells, &c)

@@ -63,6 +63,7 @@ type world struct {
 	in        int64
 	out       int64
 	values    int64                   // In panes.
+	kept      int64                   // Panes that named their values.
 	onRow     func(key, value []byte) // What to do with rows that are set.
 	withhold  bool                    // Due timers are not delivered yet.
 	timerSets int
@@ -72,11 +73,16 @@ type world struct {
 
 func newWorld(t testing.TB, s plan.WindowingStrategy) *world {
 	t.Helper()
+	return newWorldWith(t, s, Options{})
+}
+
+func newWorldWith(t testing.TB, s plan.WindowingStrategy, o Options) *world {
+	t.Helper()
 	text := coder.Coder{URN: urn.CoderString}
 	g, err := New(&plan.Stage{
 		Kind: plan.Group, Key: &text, Windowing: s,
 		Element: coder.Coder{URN: urn.CoderKV, Parts: []coder.Coder{text, text}},
-	})
+	}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +135,15 @@ func (w *world) run(chunks ...bundle.Chunk) {
 	w.late, w.closed = w.late+out.Late, w.closed+out.Closed
 	for _, c := range out.Chunks {
 		w.panes(c)
+		for _, k := range c.Kept { // The chunk is consumed.
+			w.kept++
+			for _, chain := range k.Chains {
+				for n := range chain.Rows {
+					delete(w.table.rows, string(chain.Row(n)))
+				}
+			}
+		}
+		w.table.sorted = nil
 	}
 }
 
@@ -232,7 +247,8 @@ type pane struct {
 	values []string
 }
 
-func decode(t testing.TB, global bool, c bundle.Chunk) (panes []pane) {
+func (w *world) decode(global bool, c bundle.Chunk) (panes []pane) {
+	t := w.t
 	t.Helper()
 	low, high := event.MaxTimestamp, event.MinTimestamp
 	for b := c.Bytes; len(b) > 0; {
@@ -244,6 +260,10 @@ func decode(t testing.TB, global bool, c bundle.Chunk) (panes []pane) {
 		p.key, b = readText(t, b[n:])
 		count := binary.BigEndian.Uint32(b)
 		b = b[4:]
+		if int32(count) == coder.Blocks {
+			p.values, b = w.namedValues(b)
+			count = 0
+		}
 		for ; count > 0; count-- {
 			var v string
 			v, b = readText(t, b)
@@ -256,4 +276,43 @@ func decode(t testing.TB, global bool, c bundle.Chunk) (panes []pane) {
 		t.Fatalf("chunk says %d, %v, %v: got %d panes, %v, %v", c.Count, c.MinTimestamp, c.MaxWindow, len(panes), low, high)
 	}
 	return panes
+}
+
+// namedValues reads a block of values, if there is one, and those that a token names.
+func (w *world) namedValues(b []byte) (values []string, rest []byte) {
+	w.t.Helper()
+	count, n := binary.Uvarint(b)
+	b = b[n:]
+	if count != coder.Token {
+		for ; count > 0; count-- {
+			var v string
+			v, b = readText(w.t, b)
+			values = append(values, v)
+		}
+		if count, n = binary.Uvarint(b); count != coder.Token {
+			w.t.Fatalf("a second block of %d values", count)
+		}
+		b = b[n:]
+	}
+	token, rest := readText(w.t, b)
+	k, n, err := bundle.ReadKept([]byte(token))
+	if err != nil || n != len(token) {
+		w.t.Fatalf("token %x: %d bytes, %v", token, n, err)
+	}
+	var named []byte
+	for _, chain := range k.Chains {
+		for n := range chain.Rows {
+			row, ok := w.table.Get(chain.Row(n))
+			if !ok {
+				w.t.Fatalf("row %d of %x is missing", n, chain.Prefix)
+			}
+			named = append(named, row...)
+		}
+	}
+	for len(named) > 0 {
+		var v string
+		v, named = readText(w.t, named)
+		values = append(values, v)
+	}
+	return values, rest
 }

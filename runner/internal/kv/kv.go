@@ -30,6 +30,9 @@ type Tx interface {
 	Set(key, value []byte)
 	// Delete removes key if it is there.
 	Delete(key []byte)
+	// DeleteRange removes every key with from <= key < to, at a cost that does not depend on how
+	// many there are. A nil to means no upper bound.
+	DeleteRange(from, to []byte)
 	// Commit makes the change visible to every View, whole or not at all, and ends the Tx. It is
 	// durable once sync has returned nil, and with it every change committed before it. An error
 	// of sync means that the outcome is unknown: the process has to end and recover.

@@ -71,6 +71,17 @@ func (t *memTx) Set(key, value []byte) { t.root = t.root.set(t.owner, pair{key, 
 
 func (t *memTx) Delete(key []byte) { t.root = t.root.delete(t.owner, key) }
 
+func (t *memTx) DeleteRange(from, to []byte) {
+	var keys [][]byte
+	t.Scan(from, to, func(key, _ []byte) bool {
+		keys = append(keys, key)
+		return true
+	})
+	for _, key := range keys {
+		t.Delete(key)
+	}
+}
+
 func (t *memTx) Commit() (func() error, error) {
 	if t.table == nil {
 		panic("kv: Commit of a transaction that has ended")

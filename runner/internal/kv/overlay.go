@@ -17,6 +17,14 @@ type Overlay struct {
 	places  []int32 // A hash table: 1 + place in entries, or 0; its length is a power of two.
 	sorted  []int32 // Places in ascending key order; may lack the newest, see order.
 	size    int
+	cleared []span // Ranges of keys that the View below seems not to have.
+}
+
+// span is the keys with from <= key < to; a nil to means no upper bound.
+type span struct{ from, to []byte }
+
+func (s span) contains(key []byte) bool {
+	return bytes.Compare(s.from, key) <= 0 && (s.to == nil || bytes.Compare(key, s.to) < 0)
 }
 
 type entry struct {
@@ -40,6 +48,26 @@ func (o *Overlay) Set(key, value []byte) { o.write(entry{key: key, value: value}
 
 // Delete hides key.
 func (o *Overlay) Delete(key []byte) { o.write(entry{key: key, deleted: true}) }
+
+// DeleteRange hides every key with from <= key < to; a nil to means no upper bound.
+func (o *Overlay) DeleteRange(from, to []byte) {
+	for _, i := range o.between(from, to) {
+		e := &o.entries[i]
+		o.size -= len(e.value)
+		e.value, e.deleted = nil, true
+	}
+	o.cleared = append(o.cleared, span{from, to})
+}
+
+// isCleared tells whether a pair of the View below is hidden by a DeleteRange.
+func (o *Overlay) isCleared(key []byte) bool {
+	for _, s := range o.cleared {
+		if s.contains(key) {
+			return true
+		}
+	}
+	return false
+}
 
 func (o *Overlay) write(e entry) {
 	if 4*len(o.entries) >= 3*len(o.places) {
@@ -87,11 +115,11 @@ func (o *Overlay) grow() {
 // Get returns the pending value at key, or else that of the View below.
 func (o *Overlay) Get(key []byte) ([]byte, bool) {
 	if len(o.entries) == 0 {
-		return o.base.Get(key)
+		return o.below(key)
 	}
 	i := *o.find(uint32(maphash.Bytes(hashSeed, key)), key)
 	if i == 0 {
-		return o.base.Get(key)
+		return o.below(key)
 	}
 	if e := &o.entries[i-1]; !e.deleted && o.base.Err() == nil {
 		return e.value, true
@@ -99,10 +127,17 @@ func (o *Overlay) Get(key []byte) ([]byte, bool) {
 	return nil, false
 }
 
+func (o *Overlay) below(key []byte) ([]byte, bool) {
+	if o.isCleared(key) {
+		return nil, false
+	}
+	return o.base.Get(key)
+}
+
 // Scan visits the pairs of both in ascending order; a pending write hides the pair below it.
 func (o *Overlay) Scan(from, to []byte, visit func(key, value []byte) bool) {
 	own := o.between(from, to)
-	if len(own) == 0 {
+	if len(own) == 0 && len(o.cleared) == 0 {
 		o.base.Scan(from, to, visit)
 		return
 	}
@@ -132,6 +167,9 @@ func (o *Overlay) Scan(from, to []byte, visit func(key, value []byte) bool) {
 		return false
 	}
 	o.base.Scan(from, to, func(key, value []byte) bool {
+		if o.isCleared(key) {
+			return true // The own pairs below it come with the next one, or at the end.
+		}
 		if key == nil {
 			key = []byte{} // The empty key; nil means "all" to emit.
 		}
@@ -153,6 +191,14 @@ func (o *Overlay) Writes(visit func(key, value []byte, deleted bool)) {
 	}
 }
 
+// Cleared visits the ranges that were deleted. They came before the writes: what was written and
+// then deleted by range is among the writes as deleted.
+func (o *Overlay) Cleared(visit func(from, to []byte)) {
+	for _, s := range o.cleared {
+		visit(s.from, s.to)
+	}
+}
+
 // Len returns the number of keys written.
 func (o *Overlay) Len() int { return len(o.entries) }
 
@@ -164,7 +210,7 @@ func (o *Overlay) Err() error { return o.base.Err() }
 
 // Close forgets the writes and closes the View below.
 func (o *Overlay) Close() {
-	o.entries, o.places, o.sorted, o.size = nil, nil, nil, 0
+	o.entries, o.places, o.sorted, o.size, o.cleared = nil, nil, nil, 0, nil
 	o.base.Close()
 }
 

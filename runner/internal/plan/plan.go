@@ -75,6 +75,16 @@ type Stage struct {
 	Events []TestStreamEvent // Of kind TestStream.
 }
 
+// Keeps tells whether a stage may keep values for its consumer instead of giving them out: there is
+// one consumer, and it reads them and passes them to nobody as they are.
+func (p *Plan) Keeps(s *Stage) bool {
+	if s.Kind != Group || len(s.Outputs) != 1 || len(s.Outputs[0].Consumers) != 1 {
+		return false
+	}
+	to := &p.Stages[s.Outputs[0].Consumers[0]]
+	return to.Kind == User && !to.Splittable
+}
+
 // Keyed tells whether the stage's work is divided by key.
 func (s *Stage) Keyed() bool { return s.Key != nil }
 

@@ -151,7 +151,7 @@ func (c *checks) after(tx *diskTx, messages []engine.Message, actions []engine.A
 	}
 	for i, m := range messages {
 		if done, ok := m.(engine.BundleDone); ok && c.known[i] {
-			if err := c.checkLate(&done); err != nil {
+			if err := c.checkLate(tx, &done); err != nil {
 				return err
 			}
 		}
@@ -169,7 +169,42 @@ func (c *checks) after(tx *diskTx, messages []engine.Message, actions []engine.A
 	if err := c.checkViews(tx, &snap); err != nil {
 		return err
 	}
+	if snap.State == engine.Done {
+		if err := c.checkNothingKept(tx); err != nil {
+			return err
+		}
+	}
 	return c.checkExpiry(tx)
+}
+
+// checkNothingKept looks for rows of a finished job's groups that nobody has removed: the end of the
+// job clears them, but one that runs for ever would collect them.
+func (c *checks) checkNothingKept(tx *diskTx) error {
+	removed := map[string]bool{}
+	for _, row := range tx.writes() {
+		removed[string(row.key)] = true
+	}
+	before := c.w.disk.live.View()
+	defer before.Close()
+	for i := range c.w.pipeline.plan.Stages {
+		s := &c.w.pipeline.plan.Stages[i]
+		if s.Kind != plan.Group || c.w.blind() {
+			continue
+		}
+		prefix := engine.StatePrefix(s.ID, 0)
+		prefix = prefix[:len(prefix)-2] // All key groups.
+		var left error
+		before.Scan(prefix, kv.PrefixEnd(prefix), func(key, _ []byte) bool {
+			if !removed[string(key)] {
+				left = fmt.Errorf("row %q of %s was left to the end of the job", key, s.Name)
+			}
+			return left == nil
+		})
+		if left != nil {
+			return left
+		}
+	}
+	return nil
 }
 
 // checkViews looks for windows of side inputs that no reader can ask for, each time the watermark of
@@ -228,13 +263,14 @@ func (c *checks) checkWatermarks(snap *engine.Snapshot) error {
 }
 
 // checkLate looks for elements that are behind the watermark and do not come from late ones.
-func (c *checks) checkLate(done *engine.BundleDone) error {
+func (c *checks) checkLate(tx *diskTx, done *engine.BundleDone) error {
 	stages := c.w.pipeline.plan.Stages
 	from := &stages[done.Work.Stage]
+	state := func(s plan.StageID, g bundle.KeyGroup) kv.View { return kv.Prefixed(tx, engine.StatePrefix(s, g)) }
 	for _, o := range done.Result.Outputs {
 		out := &from.Outputs[o.Output]
 		to := out.Consumers[o.Consumer]
-		for _, e := range elements(o.Chunk, out.Windowing, out.Element) {
+		for _, e := range elements(o.Chunk, out.Windowing, out.Element, state) {
 			if e.Timestamp < o.Chunk.MinTimestamp {
 				return fmt.Errorf("%s put an element of %v into a chunk from %v on", from.Name, e.Timestamp, o.Chunk.MinTimestamp)
 			}

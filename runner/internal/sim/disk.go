@@ -36,8 +36,9 @@ type disk struct {
 
 // change is what one commit wrote.
 type change struct {
-	writes []write
-	after  memory // What the checkers knew after it.
+	cleared [][2][]byte // Ranges that were deleted, before the writes.
+	writes  []write
+	after   memory // What the checkers knew after it.
 }
 
 type write struct {
@@ -102,6 +103,7 @@ func (t *diskTx) writes() []write {
 func (t *diskTx) commit(after memory) (sync func() error, err error) {
 	d := t.disk
 	c := change{writes: t.writes(), after: after}
+	t.Cleared(func(from, to []byte) { c.cleared = append(c.cleared, [2][]byte{from, to}) })
 	if d.mutant != nil && d.mutant.rows != nil {
 		kept := c.writes[:0]
 		for _, w := range c.writes {
@@ -121,6 +123,9 @@ func (t *diskTx) commit(after memory) (sync func() error, err error) {
 }
 
 func apply(tx kv.Tx, c change) {
+	for _, s := range c.cleared {
+		tx.DeleteRange(s[0], s[1])
+	}
 	for _, w := range c.writes {
 		if w.deleted {
 			tx.Delete(w.key)

@@ -9,6 +9,7 @@ import (
 	"github.com/hornbeam-dev/hornbeam/runner/internal/bundle"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/coder"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/event"
+	"github.com/hornbeam-dev/hornbeam/runner/internal/kv"
 	"github.com/hornbeam-dev/hornbeam/runner/internal/plan"
 )
 
@@ -35,8 +36,40 @@ func cutString(b *[]byte) string {
 	return s
 }
 
+func cutNumber(b *[]byte) uint64 {
+	v, n := binary.Uvarint(*b)
+	*b = (*b)[n:]
+	return v
+}
+
+// states gives the state of a stage in a key group.
+type states func(plan.StageID, bundle.KeyGroup) kv.View
+
+// named returns the values that a group names.
+func (r states) named(token string) (values []string) {
+	k, n, err := bundle.ReadKept([]byte(token))
+	if err != nil || n != len(token) {
+		panic(fmt.Sprintf("sim: token %q: %v", token, err))
+	}
+	var all []byte
+	view := r(k.Stage, k.Group)
+	for _, c := range k.Chains {
+		for n := range c.Rows {
+			row, ok := view.Get(c.Row(n))
+			if !ok {
+				panic(fmt.Sprintf("sim: row %d of %q is missing", n, c.Prefix))
+			}
+			all = append(all, row...)
+		}
+	}
+	for len(all) > 0 {
+		values = append(values, cutString(&all))
+	}
+	return values
+}
+
 // elements decodes a chunk and checks what it says of itself.
-func elements(c bundle.Chunk, w plan.WindowingStrategy, shape coder.Coder) []element {
+func elements(c bundle.Chunk, w plan.WindowingStrategy, shape coder.Coder, from states) []element {
 	var all []element
 	b := c.Bytes
 	for len(b) > 0 {
@@ -52,10 +85,23 @@ func elements(c bundle.Chunk, w plan.WindowingStrategy, shape coder.Coder) []ele
 		case shape.Parts[1].URN == bytesCoder.URN:
 			e.values = []string{cutString(&b)}
 		default:
-			count := binary.BigEndian.Uint32(b)
+			count := uint64(binary.BigEndian.Uint32(b))
 			b = b[4:]
-			for range count {
-				e.values = append(e.values, cutString(&b))
+			blocks := int32(count) == coder.Blocks
+			if blocks {
+				count = cutNumber(&b)
+			}
+			for count != coder.Token {
+				for range count {
+					e.values = append(e.values, cutString(&b))
+				}
+				if !blocks {
+					break
+				}
+				count = cutNumber(&b)
+			}
+			if blocks {
+				e.values = append(e.values, from.named(cutString(&b))...)
 			}
 		}
 		all = append(all, e)

@@ -42,7 +42,7 @@ func newFakeWorker(p *pipeline, rng *rand.Rand, groups int) (*fakeWorker, error)
 	f := &fakeWorker{pipeline: p, rng: rng, groups: groups, grouper: map[plan.StageID]*grouping.Grouper{}}
 	for i := range p.plan.Stages {
 		if s := &p.plan.Stages[i]; s.Kind == plan.Group {
-			g, err := grouping.New(s)
+			g, err := grouping.New(s, grouping.Options{HandOver: p.plan.Keeps(s), Spill: 4, Row: 6, Large: 8, Merge: 3})
 			if err != nil {
 				return nil, err
 			}
@@ -60,7 +60,7 @@ func (f *fakeWorker) begin(j *job, view kv.View) error {
 	}
 	j.work = &work
 	if f.roles[work.Stage] == roleRead {
-		e := f.elements(j, work.Inputs[0].Chunks[0])[0]
+		e := f.elements(j, work.Inputs[0].Chunks[0], nil)[0]
 		for _, s := range f.sources {
 			if s.name == e.key {
 				j.source = s
@@ -89,9 +89,9 @@ func checkTimers(w *bundle.Work) error {
 	return nil
 }
 
-func (f *fakeWorker) elements(j *job, c bundle.Chunk) []element {
+func (f *fakeWorker) elements(j *job, c bundle.Chunk, state states) []element {
 	s := &f.plan.Stages[j.order.Stage]
-	return elements(c, s.Windowing, s.Element)
+	return elements(c, s.Windowing, s.Element, state)
 }
 
 // waits tells whether a restriction is where reading goes on only after a split.
@@ -101,7 +101,7 @@ func (f *fakeWorker) waits(j *job) bool {
 
 // run does all that is left of a bundle and returns its result. A restriction is read for as long as
 // chance has it, and the rest is given back.
-func (f *fakeWorker) run(j *job, view func(plan.StageID, bundle.KeyGroup) kv.View) (bundle.Result, error) {
+func (f *fakeWorker) run(j *job, view states) (bundle.Result, error) {
 	s := &f.plan.Stages[j.order.Stage]
 	b := &pass{
 		fakeWorker: f, job: j, view: view, stage: s,
@@ -117,7 +117,7 @@ func (f *fakeWorker) run(j *job, view func(plan.StageID, bundle.KeyGroup) kv.Vie
 type pass struct {
 	*fakeWorker
 	job    *job
-	view   func(plan.StageID, bundle.KeyGroup) kv.View
+	view   states
 	stage  *plan.Stage
 	writer writer
 	result bundle.Result
@@ -145,7 +145,7 @@ func (b *pass) run() error {
 			continue
 		}
 		for _, c := range in.Chunks {
-			for _, e := range b.elements(b.job, c) {
+			for _, e := range b.elements(b.job, c, b.view) {
 				b.result.Counts.In++
 				if err := b.element(e); err != nil {
 					return err
@@ -225,7 +225,7 @@ func (b *pass) side(w event.Window, value string) error {
 func (b *pass) keep(in bundle.Input) {
 	state := bundle.GroupState{Group: in.Group}
 	for _, c := range in.Chunks {
-		for _, e := range b.elements(b.job, c) {
+		for _, e := range b.elements(b.job, c, b.view) {
 			b.result.Counts.In++
 			for i, w := range e.Windows {
 				key := event.AppendTimestamp(nil, w.MaxTimestamp())
@@ -241,7 +241,7 @@ func (b *pass) keep(in bundle.Input) {
 // read reads a part of a restriction.
 func (b *pass) read() {
 	j, from := b.job, b.job.work.Inputs[0].Chunks[0]
-	head := b.elements(j, from)[0].Header
+	head := b.elements(j, from, nil)[0].Header
 	b.result.Finalize = b.rng.IntN(2) == 0
 	if j.asked && b.rng.IntN(4) == 0 { // Split before it was begun.
 		b.result.Unprocessed = 1
@@ -333,7 +333,7 @@ func (b *pass) count(in bundle.Input) error {
 		state: bundle.GroupState{Group: in.Group}, cleared: map[string]bool{},
 	}
 	for _, c := range in.Chunks {
-		for _, e := range b.elements(b.job, c) {
+		for _, e := range b.elements(b.job, c, b.view) {
 			b.result.Counts.In++
 			for _, w := range e.Windows {
 				if b.fn.Expired(w, g.work.Watermark) {

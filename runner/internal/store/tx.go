@@ -3,6 +3,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -140,6 +141,9 @@ func (t *tx) Commit() (sync func() error, err error) {
 		return nil, fmt.Errorf("commit after a failed read: %w", err)
 	}
 	batch := s.db.NewBatchWithSize(t.Size() + 16*t.Len() + 256)
+	if err := t.clear(batch); err != nil {
+		return nil, fmt.Errorf("build commit %d: %w", s.chain.seq+1, err)
+	}
 	t.Writes(func(key, value []byte, deleted bool) {
 		if deleted {
 			op := batch.DeleteDeferred(1 + len(key))
@@ -161,6 +165,20 @@ func (t *tx) Commit() (sync func() error, err error) {
 	}
 	s.chain = next
 	return sync, nil
+}
+
+// clear puts the ranges that are deleted before the writes of the batch.
+func (t *tx) clear(batch *pebble.Batch) (err error) {
+	t.Cleared(func(from, to []byte) {
+		lower, upper := append([]byte{userKeys}, from...), []byte{userKeys + 1}
+		if to != nil {
+			upper = append([]byte{userKeys}, to...)
+		}
+		if err == nil && bytes.Compare(lower, upper) < 0 {
+			err = batch.DeleteRange(lower, upper, nil)
+		}
+	})
+	return err
 }
 
 func (t *tx) Discard() {

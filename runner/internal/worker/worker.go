@@ -29,6 +29,7 @@ type Worker interface {
 type State interface {
 	// Group returns the rows of the stage's own state in one key group.
 	Group(g bundle.KeyGroup) kv.View
-	// Side returns the rows of a View stage.
-	Side(v plan.StageID) kv.View
+	// Other returns the rows of another stage: of a View stage, whose only key group is 0, or of the
+	// Group stage that keeps values of the bundle's input.
+	Other(s plan.StageID, g bundle.KeyGroup) kv.View
 }

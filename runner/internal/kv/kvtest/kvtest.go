@@ -238,7 +238,11 @@ func model(t *testing.T, table kv.Table) {
 			case 3, 4:
 				tx.Delete([]byte(key))
 				delete(pending, key)
-			case 5, 6:
+			case 5:
+				if rng.IntN(10) == 0 {
+					clearModel(tx, pending, key, fmt.Sprintf("%03d", rng.IntN(700)))
+				}
+			case 6:
 				same(t, tx, pending, key)
 			default:
 				compare(t, tx, pending, key, fmt.Sprintf("%03d", rng.IntN(700)))
@@ -255,6 +259,19 @@ func model(t *testing.T, table kv.Table) {
 		compare(t, view, committed, "", "")
 		if t.Failed() {
 			t.Fatalf("at step %d", step)
+		}
+	}
+}
+
+func clearModel(tx kv.Tx, model map[string]string, from, to string) {
+	high := []byte(to)
+	if to < "050" {
+		to, high = "", nil
+	}
+	tx.DeleteRange([]byte(from), high)
+	for key := range model {
+		if key >= from && (to == "" || key < to) {
+			delete(model, key)
 		}
 	}
 }

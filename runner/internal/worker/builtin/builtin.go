@@ -31,7 +31,7 @@ func New(p *plan.Plan) (*Worker, error) {
 		if p.Stages[i].Kind != plan.Group {
 			continue
 		}
-		g, err := grouping.New(&p.Stages[i])
+		g, err := grouping.New(&p.Stages[i], grouping.Options{HandOver: p.Keeps(&p.Stages[i])})
 		if err != nil {
 			return nil, err
 		}

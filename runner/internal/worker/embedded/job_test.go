@@ -110,8 +110,8 @@ func (s jobState) Group(g bundle.KeyGroup) kv.View {
 	return kv.Prefixed(s.job.tables[s.stage].View(), binary.BigEndian.AppendUint16(nil, uint16(g)))
 }
 
-func (s jobState) Side(v plan.StageID) kv.View {
-	return kv.Prefixed(s.job.tables[v].View(), []byte{0, 0})
+func (s jobState) Other(of plan.StageID, g bundle.KeyGroup) kv.View {
+	return kv.Prefixed(s.job.tables[of].View(), binary.BigEndian.AppendUint16(nil, uint16(g)))
 }
 
 // work takes all that waits for a stage.

@@ -4,7 +4,6 @@ package embedded
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"runtime/debug"
@@ -171,9 +170,4 @@ func (r *run) OpenWrite(_ context.Context, id exec.StreamID) (io.WriteCloser, er
 		return nil, r.fail(fmt.Errorf("an output for the unknown port %q", id.PtransformID))
 	}
 	return &r.sinks[i], nil
-}
-
-// OpenIterable would read the rest of a grouped value that was too large to send.
-func (r *run) OpenIterable(context.Context, exec.StreamID, []byte) (io.ReadCloser, error) {
-	return nil, r.fail(errors.New("an iterable that is kept by the runner is not supported"))
 }

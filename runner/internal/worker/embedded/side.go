@@ -60,7 +60,7 @@ func (r *run) openSide(id exec.StreamID, side string, window, key []byte) (io.Re
 	}
 	v := r.sides.views[stage]
 	if v == nil {
-		v = r.state.Side(stage)
+		v = r.state.Other(stage, 0)
 		if r.sides.views == nil {
 			r.sides.views = make(map[plan.StageID]kv.View)
 		}
