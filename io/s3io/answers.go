@@ -5,6 +5,7 @@ package s3io
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -160,7 +161,7 @@ func network(err error) attempt.Outcome {
 		return attempt.Permanent
 	case errors.As(err, &dial) && dial.Op == "dial":
 		return attempt.Transient
-	case errors.As(err, &send), errors.As(err, &any):
+	case errors.As(err, &send), errors.As(err, &any), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return attempt.Unknown
 	}
 	return attempt.Permanent

@@ -72,10 +72,10 @@ func (s *store) put(ctx context.Context, key string, c blob.Content) (existed bo
 	if err != nil {
 		return false, fmt.Errorf("the SHA-256 of the content is not in hex: %w", err)
 	}
-	return s.loop.Do(ctx, "put "+s.object(key), s.within(c.Size), func(ctx context.Context) error {
+	return s.loop.Do(ctx, "put "+s.Object(key), s.within(c.Size), func(ctx context.Context) error {
 		_, err := s.client.PutObject(ctx, &s3.PutObjectInput{
-			Bucket:         &s.bucket,
-			Key:            aws.String(s.prefix + key),
+			Bucket:         &s.Bucket,
+			Key:            aws.String(s.Prefix + key),
 			Body:           io.NewSectionReader(c.File, 0, c.Size),
 			ContentLength:  &c.Size,
 			ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sum)),
@@ -115,7 +115,7 @@ func (s *store) upload(ctx context.Context, key string, c blob.Content) (existed
 	u := &multipart{store: s, key: key, content: c}
 	again := s.loop
 	again.Classify = classifyUpload // The requests of an upload have been repeated already.
-	found, err := again.Do(ctx, "upload "+s.object(key), 0, u.run, s.found(key, c))
+	found, err := again.Do(ctx, "upload "+s.Object(key), 0, u.run, s.found(key, c))
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 		defer cancel()
@@ -138,10 +138,10 @@ type multipart struct {
 // run is one upload. After it returned nil the object is there, with our content.
 func (u *multipart) run(ctx context.Context) error {
 	var id string
-	_, err := u.loop.Do(ctx, "begin to upload "+u.object(u.key), u.within(0), func(ctx context.Context) error {
+	_, err := u.loop.Do(ctx, "begin to upload "+u.Object(u.key), u.within(0), func(ctx context.Context) error {
 		out, err := u.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
-			Bucket:            &u.bucket,
-			Key:               aws.String(u.prefix + u.key),
+			Bucket:            &u.Bucket,
+			Key:               aws.String(u.Prefix + u.key),
 			ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
 			Metadata:          metadata(u.content),
 		})
@@ -172,10 +172,10 @@ func (u *multipart) run(ctx context.Context) error {
 
 // complete makes the parts an object, if there is none, or finds it there.
 func (u *multipart) complete(ctx context.Context, id string, parts []types.CompletedPart) (existed bool, err error) {
-	return u.loop.Do(ctx, "complete "+u.object(u.key), 5*u.within(0), func(ctx context.Context) error {
+	return u.loop.Do(ctx, "complete "+u.Object(u.key), 5*u.within(0), func(ctx context.Context) error {
 		_, err := u.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-			Bucket:          &u.bucket,
-			Key:             aws.String(u.prefix + u.key),
+			Bucket:          &u.Bucket,
+			Key:             aws.String(u.Prefix + u.key),
 			UploadId:        &id,
 			IfNoneMatch:     aws.String("*"),
 			MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
@@ -220,13 +220,13 @@ func (u *multipart) parts(ctx context.Context, id string) ([]types.CompletedPart
 // part uploads one part. Repeating that is harmless.
 func (u *multipart) part(ctx context.Context, id string, number int32, body *io.SectionReader) (types.CompletedPart, error) {
 	part := types.CompletedPart{PartNumber: &number}
-	_, err := u.loop.Do(ctx, fmt.Sprintf("part %d of %s", number, u.object(u.key)), u.within(body.Size()), func(ctx context.Context) error {
+	_, err := u.loop.Do(ctx, fmt.Sprintf("part %d of %s", number, u.Object(u.key)), u.within(body.Size()), func(ctx context.Context) error {
 		if _, err := body.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
 		out, err := u.client.UploadPart(ctx, &s3.UploadPartInput{
-			Bucket:            &u.bucket,
-			Key:               aws.String(u.prefix + u.key),
+			Bucket:            &u.Bucket,
+			Key:               aws.String(u.Prefix + u.key),
 			UploadId:          &id,
 			PartNumber:        &number,
 			Body:              body,
@@ -262,7 +262,7 @@ func lost(err error, codes ...string) error {
 // sweep aborts all uploads at exactly this key. It is called when the object is there: none of them
 // can become an object any more, whoever began it.
 func (s *store) sweep(ctx context.Context, key string) error {
-	_, err := s.loop.Do(ctx, "remove what is left of uploads of "+s.object(key), 0, func(ctx context.Context) error {
+	_, err := s.loop.Do(ctx, "remove what is left of uploads of "+s.Object(key), 0, func(ctx context.Context) error {
 		ids, err := s.uploads(ctx, key)
 		if err != nil {
 			return err
@@ -283,10 +283,10 @@ func (s *store) sweep(ctx context.Context, key string) error {
 // uploads returns the ids of the uploads at exactly this key.
 func (s *store) uploads(ctx context.Context, key string) ([]string, error) {
 	var ids []string
-	in := &s3.ListMultipartUploadsInput{Bucket: &s.bucket, Prefix: aws.String(s.prefix + key)}
+	in := &s3.ListMultipartUploadsInput{Bucket: &s.Bucket, Prefix: aws.String(s.Prefix + key)}
 	for {
 		var out *s3.ListMultipartUploadsOutput
-		_, err := s.loop.Do(ctx, "list uploads of "+s.object(key), s.within(0), func(ctx context.Context) (err error) {
+		_, err := s.loop.Do(ctx, "list uploads of "+s.Object(key), s.within(0), func(ctx context.Context) (err error) {
 			out, err = s.client.ListMultipartUploads(ctx, in)
 			return err
 		}, nil)
@@ -294,7 +294,7 @@ func (s *store) uploads(ctx context.Context, key string) ([]string, error) {
 			return nil, err
 		}
 		for _, u := range out.Uploads {
-			if aws.ToString(u.Key) == s.prefix+key {
+			if aws.ToString(u.Key) == s.Prefix+key {
 				ids = append(ids, aws.ToString(u.UploadId))
 			}
 		}
@@ -308,12 +308,12 @@ func (s *store) uploads(ctx context.Context, key string) ([]string, error) {
 // abort aborts an upload until it has no parts. A part that is on its way may arrive after an abort,
 // so one may not be enough.
 func (s *store) abort(ctx context.Context, key, id string) error {
-	_, err := s.loop.Do(ctx, "abort an upload of "+s.object(key), s.within(0), func(ctx context.Context) error {
-		_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.bucket, Key: aws.String(s.prefix + key), UploadId: &id})
+	_, err := s.loop.Do(ctx, "abort an upload of "+s.Object(key), s.within(0), func(ctx context.Context) error {
+		_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.Bucket, Key: aws.String(s.Prefix + key), UploadId: &id})
 		if err != nil && code(err) != "NoSuchUpload" {
 			return err
 		}
-		out, err := s.client.ListParts(ctx, &s3.ListPartsInput{Bucket: &s.bucket, Key: aws.String(s.prefix + key), UploadId: &id})
+		out, err := s.client.ListParts(ctx, &s3.ListPartsInput{Bucket: &s.Bucket, Key: aws.String(s.Prefix + key), UploadId: &id})
 		switch {
 		case err != nil && code(err) == "NoSuchUpload":
 			return nil

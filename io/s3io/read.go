@@ -3,9 +3,7 @@
 package s3io
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -13,13 +11,11 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
-	"github.com/hornbeam-dev/hornbeam/io/blob/attempt"
 )
 
 func (s *store) Stat(ctx context.Context, key string) (blob.Object, error) {
@@ -32,8 +28,8 @@ func (s *store) Stat(ctx context.Context, key string) (blob.Object, error) {
 
 func (s *store) stat(ctx context.Context, key string) (blob.Object, error) {
 	var out *s3.HeadObjectOutput
-	_, err := s.loop.Do(ctx, "look at "+s.object(key), s.within(0), func(ctx context.Context) (err error) {
-		out, err = s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.bucket, Key: aws.String(s.prefix + key)})
+	_, err := s.loop.Do(ctx, "look at "+s.Object(key), s.within(0), func(ctx context.Context) (err error) {
+		out, err = s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.Bucket, Key: aws.String(s.Prefix + key)})
 		if status(err) == http.StatusNotFound {
 			return fs.ErrNotExist // The answer has no body that says more.
 		}
@@ -57,10 +53,10 @@ func (s *store) stat(ctx context.Context, key string) (blob.Object, error) {
 
 func (s *store) List(ctx context.Context, prefix string) iter.Seq2[blob.Object, error] {
 	return func(yield func(blob.Object, error) bool) {
-		in := &s3.ListObjectsV2Input{Bucket: &s.bucket, Prefix: aws.String(s.prefix + prefix)}
+		in := &s3.ListObjectsV2Input{Bucket: &s.Bucket, Prefix: aws.String(s.Prefix + prefix)}
 		for {
 			var out *s3.ListObjectsV2Output
-			_, err := s.loop.Do(ctx, "list "+s.object(prefix), s.within(0), func(ctx context.Context) (err error) {
+			_, err := s.loop.Do(ctx, "list "+s.Object(prefix), s.within(0), func(ctx context.Context) (err error) {
 				out, err = s.client.ListObjectsV2(ctx, in)
 				return err
 			}, nil)
@@ -69,7 +65,7 @@ func (s *store) List(ctx context.Context, prefix string) iter.Seq2[blob.Object, 
 				return
 			}
 			for _, o := range out.Contents {
-				key := strings.TrimPrefix(aws.ToString(o.Key), s.prefix)
+				key := strings.TrimPrefix(aws.ToString(o.Key), s.Prefix)
 				if key == "" || strings.HasSuffix(key, "/") {
 					continue // Consoles make such an object when somebody asks for a folder.
 				}
@@ -86,128 +82,49 @@ func (s *store) List(ctx context.Context, prefix string) iter.Seq2[blob.Object, 
 }
 
 func (s *store) Open(ctx context.Context, o blob.Object, offset int64) (io.ReadCloser, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	r := &reader{store: s, ctx: ctx, cancel: cancel, object: o, offset: offset}
-	if err := r.open(); err != nil {
-		cancel(nil)
-		return nil, s.fail(o.Key, err)
-	}
-	return r, nil
+	fail := func(err error) error { return s.fail(o.Key, err) }
+	return s.loop.Reader(ctx, "read "+s.Object(o.Key), s.timeout, offset, func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+		return s.get(ctx, &o, offset)
+	}, fail)
 }
 
-var (
-	errStuck  = errors.New("no bytes arrived for too long")
-	errClosed = errors.New("the reader is closed")
-)
-
-// reader reads an object. When the connection breaks it goes on where it was.
-type reader struct {
-	*store
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	object blob.Object // Version is the one of the first answer, if it was empty.
-	offset int64       // Of the next byte.
-	body   io.ReadCloser
-	stuck  context.CancelCauseFunc // Ends the request of body.
-	broken error                   // What body said at its end.
-	fails  int                     // Broken connections since bytes arrived.
-}
-
-// open asks for the rest of the object.
-func (r *reader) open() error {
-	_, err := r.loop.Do(r.ctx, "read "+r.store.object(r.object.Key), 0, r.request, nil)
-	return err
-}
-
-func (r *reader) request(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	in := &s3.GetObjectInput{Bucket: &r.bucket, Key: aws.String(r.prefix + r.object.Key)}
-	if r.object.Version != "" {
-		in.IfMatch = &r.object.Version
+// get asks for the rest of an object. If it has no version it gets the one of the answer.
+func (s *store) get(ctx context.Context, o *blob.Object, offset int64) (io.ReadCloser, error) {
+	in := &s3.GetObjectInput{Bucket: &s.Bucket, Key: aws.String(s.Prefix + o.Key)}
+	if o.Version != "" {
+		in.IfMatch = aws.String(o.Version)
 	}
-	if r.offset > 0 {
-		in.Range = aws.String(fmt.Sprintf("bytes=%d-", r.offset))
+	if offset > 0 {
+		in.Range = aws.String(fmt.Sprintf("bytes=%d-", offset))
 	}
-	out, err := r.client.GetObject(ctx, in)
+	out, err := s.client.GetObject(ctx, in)
 	if err == nil {
-		r.body, r.stuck = out.Body, cancel
-		r.object.Version = aws.ToString(out.ETag)
-		return nil
+		o.Version = aws.ToString(out.ETag)
+		return out.Body, nil
 	}
-	cancel(nil)
-	switch code, status := code(err), status(err); {
+	switch status := status(err); {
 	case status == http.StatusPreconditionFailed:
-		return fmt.Errorf("%w: it is not version %s", blob.ErrChanged, r.object.Version)
-	case code == "NoSuchKey" && r.object.Version != "":
-		return fmt.Errorf("%w: %w", blob.ErrChanged, fs.ErrNotExist)
-	case code == "NoSuchKey":
-		return fs.ErrNotExist
+		return nil, fmt.Errorf("%w: it is not version %s", blob.ErrChanged, o.Version)
+	case code(err) == "NoSuchKey" && o.Version != "":
+		return nil, fmt.Errorf("%w: %w", blob.ErrChanged, fs.ErrNotExist)
+	case code(err) == "NoSuchKey":
+		return nil, fs.ErrNotExist
 	case status == http.StatusRequestedRangeNotSatisfiable:
-		return r.atEnd()
+		return s.empty(ctx, *o, offset)
 	}
-	return err
+	return nil, err
 }
 
-// atEnd makes r end at once, if the offset is the end of the object: the service refuses an empty range.
-func (r *reader) atEnd() error {
-	o, err := r.stat(r.ctx, r.object.Key)
+// empty returns no bytes, if the offset is the end of the object: the service refuses an empty range.
+func (s *store) empty(ctx context.Context, o blob.Object, offset int64) (io.ReadCloser, error) {
+	is, err := s.stat(ctx, o.Key)
 	switch {
 	case err != nil:
-		return err
-	case r.object.Version != "" && o.Version != r.object.Version:
-		return fmt.Errorf("%w: it is not version %s", blob.ErrChanged, r.object.Version)
-	case o.Size != r.offset:
-		return fmt.Errorf("offset %d is behind the end of the object, which has %d bytes", r.offset, o.Size)
+		return nil, err
+	case o.Version != "" && is.Version != o.Version:
+		return nil, fmt.Errorf("%w: it is not version %s", blob.ErrChanged, o.Version)
+	case is.Size != offset:
+		return nil, fmt.Errorf("offset %d is behind the end of the object, which has %d bytes", offset, is.Size)
 	}
-	r.body, r.stuck = io.NopCloser(bytes.NewReader(nil)), func(error) {}
-	return nil
-}
-
-func (r *reader) Read(p []byte) (int, error) {
-	for {
-		if err := r.broken; err != nil && err != io.EOF {
-			if err := r.reopen(err); err != nil {
-				return 0, r.fail(r.object.Key, err)
-			}
-		}
-		if r.broken == io.EOF || len(p) == 0 {
-			return 0, r.broken
-		}
-		timer := time.AfterFunc(r.timeout, func() { r.stuck(errStuck) })
-		n, err := r.body.Read(p)
-		timer.Stop()
-		r.offset += int64(n)
-		r.broken = err
-		if n > 0 {
-			r.fails = 0
-			return n, nil
-		}
-	}
-}
-
-// reopen goes on after the body has failed.
-func (r *reader) reopen(err error) error {
-	if r.ctx.Err() != nil {
-		return context.Cause(r.ctx)
-	}
-	r.body.Close()
-	r.stuck(nil)
-	if !errors.Is(err, io.ErrUnexpectedEOF) && network(err) == attempt.Permanent && !errors.Is(err, context.Canceled) {
-		return err // Among them a checksum that is wrong.
-	}
-	if r.fails > 0 && !attempt.Wait(r.ctx, min(r.loop.First<<min(r.fails, 16), r.loop.Most)) {
-		return fmt.Errorf("%w; the connection had ended with: %w", context.Cause(r.ctx), err)
-	}
-	r.fails++
-	if err := r.open(); err != nil {
-		return err
-	}
-	r.broken = nil
-	return nil
-}
-
-func (r *reader) Close() error {
-	err := r.body.Close()
-	r.cancel(errClosed)
-	return err
+	return http.NoBody, nil
 }

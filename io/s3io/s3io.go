@@ -68,17 +68,17 @@ func open(ctx context.Context, url string) (blob.Store, error) {
 		return nil, err
 	}
 	var options []func(*config.LoadOptions) error
-	if p.region != "" {
-		options = append(options, config.WithRegion(p.region))
+	if region := p.Options["region"]; region != "" {
+		options = append(options, config.WithRegion(region))
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
-		return nil, fmt.Errorf("%s: the configuration of AWS: %w", p.object(""), err)
+		return nil, fmt.Errorf("%s: the configuration of AWS: %w", p.Object(""), err)
 	}
 	s := &store{place: p, loop: attempt.Loop{Classify: classify, First: 100 * time.Millisecond, Most: 20 * time.Second}}
 	s.http = httpClient(cfg, p.timeout)
 	if cfg.Credentials == nil {
-		return nil, fmt.Errorf("%s: %w", p.object(""), &credentialsError{errors.New("none are configured")})
+		return nil, fmt.Errorf("%s: %w", p.Object(""), &credentialsError{errors.New("none are configured")})
 	}
 	credentials := aws.NewCredentialsCache(provider{cfg.Credentials})
 	s.client = s3.NewFromConfig(cfg, func(o *s3.Options) {
@@ -86,8 +86,8 @@ func open(ctx context.Context, url string) (blob.Store, error) {
 		o.Credentials = credentials
 		o.Retryer = aws.NopRetryer{} // The loop decides, since it can look at the object.
 		o.DisableLogOutputChecksumValidationSkipped = true
-		if p.endpoint != "" {
-			o.BaseEndpoint = aws.String(p.endpoint)
+		if endpoint := p.Options["endpoint"]; endpoint != "" {
+			o.BaseEndpoint = &endpoint
 		}
 		o.UsePathStyle = o.BaseEndpoint != nil
 		if p.pathStyle != nil {
@@ -98,7 +98,7 @@ func open(ctx context.Context, url string) (blob.Store, error) {
 		}
 	})
 	if s.client.Options().Region == "" {
-		return nil, fmt.Errorf("%s: the region of the bucket is not known: set AWS_REGION, or add ?region= to the URL", p.object(""))
+		return nil, fmt.Errorf("%s: the region of the bucket is not known: set AWS_REGION, or add ?region= to the URL", p.Object(""))
 	}
 	return s, nil
 }
@@ -115,7 +115,7 @@ func httpClient(cfg aws.Config, timeout time.Duration) aws.HTTPClient {
 	}).Freeze()
 }
 
-func (s *store) URL() string { return s.url }
+func (s *store) URL() string { return s.place.URL }
 
 func (s *store) Spool(string) (*blob.Spool, error) { return blob.NewSpool("") }
 
@@ -129,9 +129,9 @@ func (s *store) Close() error {
 // fail names the object in an error, and says what may be done.
 func (s *store) fail(key string, err error) error {
 	if hint := hint(err); hint != "" {
-		return fmt.Errorf("%s: %w (%s)", s.object(key), err, hint)
+		return fmt.Errorf("%s: %w (%s)", s.Object(key), err, hint)
 	}
-	return fmt.Errorf("%s: %w", s.object(key), err)
+	return fmt.Errorf("%s: %w", s.Object(key), err)
 }
 
 // within is how long a request with a body of n bytes may take: below 64 KiB a second a connection is taken as stuck.
