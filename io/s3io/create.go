@@ -217,7 +217,7 @@ func (u *multipart) parts(ctx context.Context, id string) ([]types.CompletedPart
 	return done, context.Cause(ctx)
 }
 
-// part uploads one part. Repeating that is harmless.
+// part uploads one part.
 func (u *multipart) part(ctx context.Context, id string, number int32, body *io.SectionReader) (types.CompletedPart, error) {
 	part := types.CompletedPart{PartNumber: &number}
 	_, err := u.loop.Do(ctx, fmt.Sprintf("part %d of %s", number, u.Object(u.key)), u.within(body.Size()), func(ctx context.Context) error {
@@ -238,8 +238,21 @@ func (u *multipart) part(ctx context.Context, id string, number int32, body *io.
 		}
 		part.ETag, part.ChecksumCRC32 = out.ETag, out.ChecksumCRC32
 		return nil
-	}, nil)
+	}, u.useless)
 	return part, err
+}
+
+// useless ends the upload of a part if there is an object by now. Who made that has aborted our upload, and a
+// server that closes the connection before it has read the part does not get to tell.
+func (u *multipart) useless(ctx context.Context) (bool, error) {
+	_, err := u.stat(ctx, u.key)
+	switch {
+	case err == nil:
+		return false, lostUpload{errors.New("another attempt has made the object")}
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	}
+	return false, err
 }
 
 // sizeOfParts returns the bytes of each part but the last: whole MiB, and so many that the parts are not too many.
