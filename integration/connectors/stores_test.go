@@ -26,7 +26,7 @@ import (
 
 // trouble is what the stores have to live with in these tests.
 var trouble = map[faults.Kind]float64{
-	faults.Lost: 0.04, faults.Late: 0.02, faults.Failed: 0.04, faults.Refused: 0.04, faults.Reset: 0.04, faults.Severed: 0.02,
+	faults.Lost: 0.04, faults.Late: 0.02, faults.Failed: 0.04, faults.Refused: 0.04, faults.Reset: 0.04, faults.Severed: 0.02, faults.Torn: 0.04,
 }
 
 const (

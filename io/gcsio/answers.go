@@ -31,8 +31,8 @@ import (
 //	a connection that broke, a timeout                   unknown
 //	anything else                                        permanent
 //
-// 410 says that the session of an upload is gone. The client repeats some of them by itself before; that is
-// harmless, since each request that writes has a condition.
+// 410 says that the session of an upload is gone. Within an upload in chunks the client repeats requests by
+// itself before; that is harmless, since the upload has a condition.
 func classify(err error) attempt.Outcome {
 	var file *fs.PathError
 	switch {
@@ -108,7 +108,7 @@ func missing(err error) error {
 	switch {
 	case err == nil || !errors.Is(err, storage.ErrObjectNotExist) && !errors.Is(err, storage.ErrBucketNotExist):
 		return err
-	case errors.Is(err, storage.ErrBucketNotExist), errors.As(err, &e) && strings.Contains(e.Message, "bucket does not exist"):
+	case errors.Is(err, storage.ErrBucketNotExist), errors.As(err, &e) && strings.Contains(e.Message+e.Body, "bucket does not exist"):
 		return errors.Join(errNoBucket, err)
 	}
 	return fs.ErrNotExist

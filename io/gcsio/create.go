@@ -70,7 +70,11 @@ func (s *store) create(ctx context.Context, key string, c blob.Content) (bool, e
 func (s *store) write(ctx context.Context, key string, c blob.Content, crc uint32) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w := s.handle(key).If(storage.Conditions{DoesNotExist: true}).NewWriter(ctx)
+	h := s.handle(key).If(storage.Conditions{DoesNotExist: true})
+	if c.Size > small {
+		h = h.Retryer(storage.WithPolicy(storage.RetryIdempotent)) // A chunk is asked for again, not the whole.
+	}
+	w := h.NewWriter(ctx)
 	w.ContentType = "application/octet-stream"
 	w.Metadata = map[string]string{metaID: url.PathEscape(c.ID), metaSHA: c.SHA256}
 	w.CRC32C, w.SendCRC32C = crc, true

@@ -54,9 +54,10 @@ var syntax = bucket.Syntax{
 // store is a bucket, or what is below a prefix of it.
 type store struct {
 	bucket.Place
-	timeout time.Duration
-	client  *storage.Client
-	loop    attempt.Loop
+	timeout  time.Duration
+	emulated bool // The server is not Google's.
+	client   *storage.Client
+	loop     attempt.Loop
 }
 
 var _ blob.Store = (*store)(nil)
@@ -68,7 +69,7 @@ func open(ctx context.Context, url string) (blob.Store, error) {
 		return nil, err
 	}
 	s := &store{
-		Place: place, timeout: time.Minute,
+		Place: place, timeout: time.Minute, emulated: os.Getenv(emulator) != "",
 		loop: attempt.Loop{Classify: classify, First: 100 * time.Millisecond, Most: 20 * time.Second},
 	}
 	if text, ok := place.Options["timeout"]; ok {
@@ -78,8 +79,8 @@ func open(ctx context.Context, url string) (blob.Store, error) {
 		}
 	}
 	options := []option.ClientOption{option.WithScopes(storage.ScopeReadWrite)}
-	if os.Getenv(emulator) != "" {
-		// The other way to read asks a host that an emulator is not.
+	if s.emulated {
+		// The other way to read asks a host that an emulator is not, and this one cannot read compressed.
 		options = []option.ClientOption{option.WithoutAuthentication(), storage.WithJSONReads()}
 	}
 	// The client outlives the call that opened it.
@@ -87,6 +88,7 @@ func open(ctx context.Context, url string) (blob.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w (%s)", s.Object(""), err, loginHint)
 	}
+	s.client.SetRetry(storage.WithPolicy(storage.RetryNever)) // The loop decides, since it can look at the object.
 	return s, nil
 }
 

@@ -99,7 +99,7 @@ func (s *store) Open(ctx context.Context, o blob.Object, offset int64) (io.ReadC
 
 // get asks for the rest of an object. If it has no version it gets the one of the answer.
 func (s *store) get(ctx context.Context, o *blob.Object, offset int64) (io.ReadCloser, error) {
-	h := s.handle(o.Key).ReadCompressed(true) // As it was written.
+	h := s.handle(o.Key).ReadCompressed(!s.emulated) // As it was written, whatever its Content-Encoding.
 	if o.Version != "" {
 		generation, err := strconv.ParseInt(o.Version, 10, 64)
 		if err != nil {

@@ -27,11 +27,12 @@ const (
 	Refused   Kind = "refused"   // Busy answers; the service has done nothing.
 	Reset     Kind = "reset"     // The connection is reset before the service has it.
 	Severed   Kind = "severed"   // Half of the body of the request reaches the service.
+	Torn      Kind = "torn"      // Half of the body of the answer reaches the client.
 	Untouched Kind = "untouched" // None of them.
 )
 
 // kinds in the order in which their rates are added up.
-var kinds = []Kind{Lost, Late, Failed, Refused, Reset, Severed}
+var kinds = []Kind{Lost, Late, Failed, Refused, Reset, Severed, Torn}
 
 // Plan says how often what happens.
 type Plan struct {
@@ -157,6 +158,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header()[name] = values
 	}
 	w.WriteHeader(response.StatusCode)
+	if kind == Torn {
+		io.CopyN(w, response.Body, response.ContentLength/2)
+		panic(http.ErrAbortHandler)
+	}
 	if _, err := io.Copy(w, response.Body); err != nil {
 		panic(http.ErrAbortHandler)
 	}
