@@ -20,11 +20,13 @@ import (
 )
 
 // Writers race, are killed and do not hear: each object is there, once, whole, and of who was told so.
-func TestGCSRace(t *testing.T) {
+func TestGCSRace(t *testing.T) { races(t, raceGCS) }
+
+func raceGCS(t *testing.T, seed uint64) {
 	srv := gcstest.Start(t)
-	proxy := faults.Start(t, srv.Endpoint, faults.Plan{Seed: 1, Rates: trouble, Delay: lateness, Busy: gcstest.Busy})
+	proxy := faults.Start(t, srv.Endpoint, faults.Plan{Seed: seed, Rates: trouble, Delay: lateness, Busy: gcstest.Busy})
 	srv.Through(proxy.URL)
-	c := newCampaign(1)
+	c := newCampaign(seed)
 	s := openStore(t, srv.URL("race")+"?timeout="+impatience.String())
 	told := c.run(t, through(s))
 	mustHappen(t, proxy)

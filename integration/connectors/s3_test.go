@@ -21,10 +21,12 @@ import (
 )
 
 // Writers race, are killed and do not hear: each object is there, once, whole, and of who was told so.
-func TestS3Race(t *testing.T) {
+func TestS3Race(t *testing.T) { races(t, raceS3) }
+
+func raceS3(t *testing.T, seed uint64) {
 	srv := s3test.Start(t)
-	proxy := faults.Start(t, srv.Endpoint, faults.Plan{Seed: 1, Rates: trouble, Delay: lateness, Busy: s3test.SlowDown})
-	c := newCampaign(1)
+	proxy := faults.Start(t, srv.Endpoint, faults.Plan{Seed: seed, Rates: trouble, Delay: lateness, Busy: s3test.SlowDown})
+	c := newCampaign(seed)
 	s := openStore(t, srv.URL("race", proxy.URL)+"&timeout="+impatience.String())
 	told := c.run(t, through(s))
 	mustHappen(t, proxy)

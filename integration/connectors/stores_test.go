@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"flag"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -23,6 +24,16 @@ import (
 	"github.com/hornbeam-dev/hornbeam/integration/connectors/faults"
 	"github.com/hornbeam-dev/hornbeam/io/blob"
 )
+
+var raceSeeds = flag.Uint64("race_seeds", 1, "the number of races that TestS3Race and TestGCSRace run")
+
+// races runs a race for each seed.
+func races(t *testing.T, race func(t *testing.T, seed uint64)) {
+	t.Helper()
+	for seed := uint64(1); seed <= *raceSeeds; seed++ {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { race(t, seed) })
+	}
+}
 
 // trouble is what the stores have to live with in these tests.
 var trouble = map[faults.Kind]float64{

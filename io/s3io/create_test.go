@@ -5,6 +5,7 @@ package s3io
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -259,5 +260,29 @@ func TestSizeOfParts(t *testing.T) {
 		if n := (size + got - 1) / got; n > maxParts {
 			t.Errorf("%d bytes: got %d parts, want at most %d", size, n, maxParts)
 		}
+	}
+}
+
+// A large object goes from its file to the service without any part of it in memory.
+func TestCreateKeepsNoPartInMemory(t *testing.T) {
+	c := content(t, 0)
+	c.Size = 64 << 20
+	if err := c.File.Truncate(c.Size); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := newStore(t, map[string][]reply{
+		"HeadObject": {notFound, head(c)}, "CreateMultipartUpload": {begun}, "UploadPart": {ok},
+		"CompleteMultipartUpload": {complete}, "ListMultipartUploads": {noOrphan},
+	})
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := s.Create(t.Context(), "k", c); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > partSize {
+		t.Errorf("got %d bytes allocated, want at most one part of %d", got, partSize)
+	} else {
+		t.Logf("%d bytes allocated", got)
 	}
 }
