@@ -109,3 +109,15 @@ func TestGCSChanged(t *testing.T) {
 	}
 	wantChanged(t, s, o)
 }
+
+func TestGCSOddKeys(t *testing.T) {
+	for _, prefix := range []string{"", "pre fix/ö+%41"} {
+		t.Run("prefix="+prefix, func(t *testing.T) { oddKeys(t, openStore(t, gcstest.Start(t).URL(prefix))) })
+	}
+}
+
+// What will not heal is an error at once, which says what to do.
+func TestGCSRefuses(t *testing.T) {
+	gcstest.Start(t)
+	wantRefusal(t, openStore(t, "gs://no-such-bucket/p"), "make the bucket")
+}

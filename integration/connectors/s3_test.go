@@ -129,3 +129,18 @@ func TestS3Changed(t *testing.T) {
 	}
 	wantChanged(t, s, o)
 }
+
+func TestS3OddKeys(t *testing.T) {
+	for _, prefix := range []string{"", "pre fix/ö+%41"} {
+		t.Run("prefix="+prefix, func(t *testing.T) { oddKeys(t, openStore(t, s3test.Start(t).URL(prefix, ""))) })
+	}
+}
+
+// What will not heal is an error at once, which says what to do and no secret.
+func TestS3Refuses(t *testing.T) {
+	srv := s3test.Start(t)
+	elsewhere := openStore(t, "s3://no-such-bucket/p?endpoint="+srv.Endpoint)
+	wantRefusal(t, elsewhere, "make the bucket")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "canary-of-a-wrong-key")
+	wantRefusal(t, openStore(t, srv.URL("p", "")), "check AWS_ACCESS_KEY_ID")
+}

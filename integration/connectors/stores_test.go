@@ -15,6 +15,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -276,6 +277,63 @@ func wantChanged(t *testing.T, s blob.Store, o blob.Object) {
 		}
 		if !errors.Is(err, blob.ErrChanged) {
 			t.Errorf("from offset %d: got error %v, want %v", offset, err, blob.ErrChanged)
+		}
+	}
+}
+
+// oddKeys holds, with all keys that begin alike, what URLs, XML and JSON write in another way.
+func oddKeys(t *testing.T, s blob.Store) {
+	t.Helper()
+	keys := []string{
+		"a/empty", "a/percent %41+?#&=<>\"'", "a/ö/日本 🂡", "a=b,c;d/~!@$^*()|{}[]`", "a~/..b/.c",
+	}
+	slices.Sort(keys)
+	for i, key := range keys {
+		id := "job " + key
+		for _, want := range []bool{false, true} {
+			existed, err := s.Create(t.Context(), key, spooled(t, bytes.Repeat([]byte("x"), i), id))
+			if err != nil || existed != want {
+				t.Fatalf("Create %q: got %v, %v, want %v", key, existed, err, want)
+			}
+		}
+		if o, err := s.Stat(t.Context(), key); err != nil || o.Key != key || o.ID != id || o.Size != int64(i) {
+			t.Errorf("Stat %q: got %+v, %v", key, o, err)
+		}
+		if got, err := readAll(t.Context(), s, key); err != nil || len(got) != i {
+			t.Errorf("read %q: got %q, %v, want %d bytes", key, got, err, i)
+		}
+	}
+	for _, prefix := range []string{"", "a/", "a=b", "none"} {
+		var want, got []string
+		for _, key := range keys {
+			if strings.HasPrefix(key, prefix) {
+				want = append(want, key)
+			}
+		}
+		for o, err := range s.List(t.Context(), prefix) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, o.Key)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("List %q (-want +got):\n%s", prefix, diff)
+		}
+	}
+}
+
+// wantRefusal writes a small and a large object, and lists, in vain.
+func wantRefusal(t *testing.T, s blob.Store, want string) {
+	t.Helper()
+	errs := map[string]error{}
+	_, errs["small"] = s.Create(t.Context(), "k", spooled(t, []byte("x"), "id"))
+	_, errs["large"] = s.Create(t.Context(), "k", spooled(t, make([]byte, 9<<20), "id"))
+	for _, err := range s.List(t.Context(), "") {
+		errs["list"] = err
+	}
+	for _, name := range []string{"small", "large", "list"} {
+		if err := errs[name]; err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: got error %v, want one with %q and no secret", name, err, want)
 		}
 	}
 }

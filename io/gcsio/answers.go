@@ -4,6 +4,7 @@ package gcsio
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -109,7 +110,7 @@ func missing(err error) error {
 	case err == nil || !errors.Is(err, storage.ErrObjectNotExist) && !errors.Is(err, storage.ErrBucketNotExist):
 		return err
 	case errors.Is(err, storage.ErrBucketNotExist), errors.As(err, &e) && strings.Contains(e.Message+e.Body, "bucket does not exist"):
-		return errors.Join(errNoBucket, err)
+		return fmt.Errorf("%w: %w", errNoBucket, err)
 	}
 	return fs.ErrNotExist
 }

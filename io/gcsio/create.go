@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -62,7 +63,11 @@ func (s *store) create(ctx context.Context, key string, c blob.Content) (bool, e
 		return false, err
 	}
 	return s.loop.Do(ctx, "write "+s.Object(key), timeout, func(ctx context.Context) error {
-		return s.write(ctx, key, c, sum.Sum32())
+		err := s.write(ctx, key, c, sum.Sum32())
+		if status(err) == http.StatusNotFound { // Nothing else that is written to can be missing.
+			err = fmt.Errorf("%w: %w", errNoBucket, err)
+		}
+		return err
 	}, is)
 }
 

@@ -54,7 +54,7 @@ var answers = map[string]answer{
 	"NoSuchUpload":               {attempt.Unknown, ""},
 
 	"AccessDenied":                       {attempt.Permanent, denyHint},
-	"Forbidden":                          {attempt.Permanent, denyHint},
+	"Forbidden":                          {attempt.Permanent, keysHint + "; or " + denyHint}, // Of a HEAD, which says no more.
 	"AllAccessDisabled":                  {attempt.Permanent, denyHint},
 	"InvalidAccessKeyId":                 {attempt.Permanent, keysHint},
 	"SignatureDoesNotMatch":              {attempt.Permanent, keysHint},
