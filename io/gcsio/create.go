@@ -44,12 +44,11 @@ func (s *store) Create(ctx context.Context, key string, c blob.Content) (existed
 
 func (s *store) create(ctx context.Context, key string, c blob.Content) (bool, error) {
 	is := func(ctx context.Context) (bool, error) { return s.is(ctx, key, c) }
-	timeout := s.within(c.Size)
-	if c.Size > small {
-		if existed, err := is(ctx); existed || err != nil {
-			return existed, err
-		}
-		timeout = 0 // Each chunk has its own.
+	timeout := time.Duration(0) // Each chunk has its own.
+	if c.Size <= small {
+		timeout = s.within(c.Size)
+	} else if existed, err := is(ctx); existed || err != nil {
+		return existed, err
 	}
 	info, err := c.File.Stat()
 	switch {

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/api/iterator"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
+	"github.com/hornbeam-dev/hornbeam/io/blob/attempt"
 )
 
 // page is the number of objects that one request lists.
@@ -91,10 +92,12 @@ func (s *store) List(ctx context.Context, prefix string) iter.Seq2[blob.Object, 
 }
 
 func (s *store) Open(ctx context.Context, o blob.Object, offset int64) (io.ReadCloser, error) {
-	fail := func(err error) error { return s.fail(o.Key, err) }
-	return s.loop.Reader(ctx, "read "+s.Object(o.Key), s.timeout, offset, func(ctx context.Context, offset int64) (io.ReadCloser, error) {
-		return s.get(ctx, &o, offset)
-	}, fail)
+	return s.loop.Reader(ctx, attempt.Source{
+		What:    "read " + s.Object(o.Key),
+		Timeout: s.timeout,
+		Open:    func(ctx context.Context, offset int64) (io.ReadCloser, error) { return s.get(ctx, &o, offset) },
+		Fail:    func(err error) error { return s.fail(o.Key, err) },
+	}, offset)
 }
 
 // get asks for the rest of an object. If it has no version it gets the one of the answer.

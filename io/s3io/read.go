@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
+	"github.com/hornbeam-dev/hornbeam/io/blob/attempt"
 )
 
 func (s *store) Stat(ctx context.Context, key string) (blob.Object, error) {
@@ -82,10 +83,12 @@ func (s *store) List(ctx context.Context, prefix string) iter.Seq2[blob.Object, 
 }
 
 func (s *store) Open(ctx context.Context, o blob.Object, offset int64) (io.ReadCloser, error) {
-	fail := func(err error) error { return s.fail(o.Key, err) }
-	return s.loop.Reader(ctx, "read "+s.Object(o.Key), s.timeout, offset, func(ctx context.Context, offset int64) (io.ReadCloser, error) {
-		return s.get(ctx, &o, offset)
-	}, fail)
+	return s.loop.Reader(ctx, attempt.Source{
+		What:    "read " + s.Object(o.Key),
+		Timeout: s.timeout,
+		Open:    func(ctx context.Context, offset int64) (io.ReadCloser, error) { return s.get(ctx, &o, offset) },
+		Fail:    func(err error) error { return s.fail(o.Key, err) },
+	}, offset)
 }
 
 // get asks for the rest of an object. If it has no version it gets the one of the answer.

@@ -5,6 +5,8 @@ package attempt
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"testing"
 	"time"
 
@@ -93,5 +95,69 @@ func TestDoTakesALateAnswerAsUnknown(t *testing.T) {
 	}, func(context.Context) (bool, error) { return true, nil })
 	if err != nil || !got {
 		t.Errorf("got %v, %v, want true", got, err)
+	}
+}
+
+// body gives its text, and then an error, or nothing until ctx ends.
+type body struct {
+	ctx  context.Context
+	text string
+	end  error
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if n := copy(p, b.text); n > 0 {
+		b.text = b.text[n:]
+		return n, nil
+	}
+	if b.end != nil {
+		return 0, b.end
+	}
+	<-b.ctx.Done()
+	return 0, b.ctx.Err()
+}
+
+func (b *body) Close() error { return nil }
+
+func TestReaderGoesOn(t *testing.T) {
+	tests := []struct {
+		name    string
+		bodies  []body // Of the connections, in order.
+		want    string
+		offsets []int64
+		err     error
+	}{
+		{"at once", []body{{text: "abc", end: io.EOF}}, "abc", []int64{1}, nil},
+		{"after it broke", []body{{text: "ab", end: errUnknown}, {end: errTransient}, {text: "c", end: io.EOF}}, "abc", []int64{1, 3, 3}, nil},
+		{"after nothing came", []body{{text: "a"}, {text: "bc", end: io.EOF}}, "abc", []int64{1, 2}, nil},
+		{"not when the bytes are wrong", []body{{text: "abc", end: errPermanent}}, "abc", []int64{1}, errPermanent},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var offsets []int64
+			r, err := Loop{Classify: classify, First: 1, Most: 1}.Reader(t.Context(), Source{
+				What: "test", Timeout: 10 * time.Millisecond,
+				Open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+					b := test.bodies[len(offsets)]
+					offsets = append(offsets, offset)
+					b.ctx = ctx
+					return &b, nil
+				},
+				Fail: func(err error) error { return fmt.Errorf("failed: %w", err) },
+			}, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(r)
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+			if string(got) != test.want || !errors.Is(err, test.err) {
+				t.Errorf("got %q, %v, want %q, %v", got, err, test.want, test.err)
+			}
+			if diff := cmp.Diff(test.offsets, offsets); diff != "" {
+				t.Errorf("offsets (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

@@ -10,15 +10,22 @@ import (
 	"time"
 )
 
-// Reader reads something that open returns the rest of, from an offset. When the connection breaks, or
-// gives no bytes for as long as the timeout, it goes on where it was. A permanent error of open is returned. The
-// error of Read is wrapped by fail. ctx lasts until Close.
-func (l Loop) Reader(ctx context.Context, what string, timeout time.Duration, offset int64, open func(ctx context.Context, offset int64) (io.ReadCloser, error), fail func(error) error) (io.ReadCloser, error) {
-	r := &reader{loop: l, what: what, timeout: timeout, offset: offset, from: open, fail: fail}
+// Source is something that can be read from an offset.
+type Source struct {
+	What    string        // Names it in the log.
+	Timeout time.Duration // How long no bytes may arrive.
+	Open    func(ctx context.Context, offset int64) (io.ReadCloser, error)
+	Fail    func(error) error // Wraps the errors of Read; of Open, too.
+}
+
+// Reader reads a source from an offset. When the connection breaks, or gives no bytes for too long, it goes on
+// where it was. ctx lasts until Close.
+func (l Loop) Reader(ctx context.Context, s Source, offset int64) (io.ReadCloser, error) {
+	r := &reader{loop: l, source: s, offset: offset}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	if err := r.open(); err != nil {
 		r.cancel(nil)
-		return nil, fail(err)
+		return nil, s.Fail(err)
 	}
 	return r, nil
 }
@@ -29,13 +36,10 @@ var (
 )
 
 type reader struct {
-	loop    Loop
-	what    string
-	timeout time.Duration
-	from    func(context.Context, int64) (io.ReadCloser, error)
-	fail    func(error) error
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
+	loop   Loop
+	source Source
+	ctx    context.Context
+	cancel context.CancelCauseFunc
 
 	offset int64 // Of the next byte.
 	body   io.ReadCloser
@@ -46,9 +50,9 @@ type reader struct {
 
 // open asks for the rest.
 func (r *reader) open() error {
-	_, err := r.loop.Do(r.ctx, r.what, 0, func(ctx context.Context) error {
+	_, err := r.loop.Do(r.ctx, r.source.What, 0, func(ctx context.Context) error {
 		ctx, cancel := context.WithCancel(ctx) // It lasts as long as the body.
-		body, err := r.from(ctx, r.offset)
+		body, err := r.source.Open(ctx, r.offset)
 		if err != nil {
 			cancel()
 			return err
@@ -63,13 +67,13 @@ func (r *reader) Read(p []byte) (int, error) {
 	for {
 		if r.broken != nil && r.broken != io.EOF {
 			if err := r.reopen(); err != nil {
-				return 0, r.fail(err)
+				return 0, r.source.Fail(err)
 			}
 		}
 		if r.broken == io.EOF || len(p) == 0 {
 			return 0, r.broken
 		}
-		timer := time.AfterFunc(r.timeout, r.stop)
+		timer := time.AfterFunc(r.source.Timeout, r.stop)
 		n, err := r.body.Read(p)
 		if !timer.Stop() && err != nil && err != io.EOF {
 			err = errStuck
