@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gcsio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"time"
+
+	"cloud.google.com/go/storage"
+
+	"github.com/hornbeam-dev/hornbeam/io/blob"
+)
+
+const (
+	small = 8 << 20 // Bytes. Up to here an object goes up in one request.
+	chunk = 8 << 20 // Bytes of a larger one that go up at a time; they are held in memory.
+
+	// patience is how long a chunk is repeated before the upload begins again.
+	patience = 10 * time.Minute
+)
+
+// The names of the metadata that say who wrote an object.
+const (
+	metaID  = "hornbeam-id"
+	metaSHA = "hornbeam-sha256"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (s *store) Create(ctx context.Context, key string, c blob.Content) (existed bool, err error) {
+	existed, err = s.create(ctx, key, c)
+	if err != nil {
+		return false, s.fail(key, err)
+	}
+	return existed, nil
+}
+
+func (s *store) create(ctx context.Context, key string, c blob.Content) (bool, error) {
+	is := func(ctx context.Context) (bool, error) { return s.is(ctx, key, c) }
+	timeout := time.Duration(0) // Each chunk has its own.
+	if c.Size <= small {
+		timeout = s.within(c.Size)
+	} else if existed, err := is(ctx); existed || err != nil {
+		return existed, err
+	}
+	info, err := c.File.Stat()
+	switch {
+	case err != nil:
+		return false, err
+	case info.Size() < c.Size:
+		return false, fmt.Errorf("its local file %s has %d bytes, want %d", c.File.Name(), info.Size(), c.Size)
+	}
+	sum := crc32.New(castagnoli)
+	if _, err := io.Copy(sum, io.NewSectionReader(c.File, 0, c.Size)); err != nil {
+		return false, err
+	}
+	return s.loop.Do(ctx, "write "+s.Object(key), timeout, func(ctx context.Context) error {
+		err := s.write(ctx, key, c, sum.Sum32())
+		if status(err) == http.StatusNotFound { // Nothing else that is written to can be missing.
+			err = fmt.Errorf("%w: %w", errNoBucket, err)
+		}
+		return err
+	}, is)
+}
+
+// write makes the object, if there is none.
+func (s *store) write(ctx context.Context, key string, c blob.Content, crc uint32) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	h := s.handle(key).If(storage.Conditions{DoesNotExist: true})
+	if c.Size > small {
+		h = h.Retryer(storage.WithPolicy(storage.RetryIdempotent)) // A chunk is asked for again, not the whole.
+	}
+	w := h.NewWriter(ctx)
+	w.ContentType = "application/octet-stream"
+	w.Metadata = map[string]string{metaID: url.PathEscape(c.ID), metaSHA: c.SHA256}
+	w.CRC32C, w.SendCRC32C = crc, true
+	w.ChunkSize = 0
+	if c.Size > small {
+		w.ChunkSize = chunk
+		w.ChunkTransferTimeout = s.within(chunk)
+		w.ChunkRetryDeadline = patience
+	}
+	if _, err := io.Copy(w, io.NewSectionReader(c.File, 0, c.Size)); err != nil {
+		cancel() // Or Close would end the object here.
+		w.Close()
+		return err
+	}
+	return w.Close()
+}
+
+// is tells whether the object is there, and is the content.
+func (s *store) is(ctx context.Context, key string, c blob.Content) (bool, error) {
+	o, err := s.stat(ctx, key)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	case o.ID == c.ID && o.SHA256 == c.SHA256 && o.Size == c.Size:
+		return true, nil
+	}
+	return false, fmt.Errorf("%w: it has id %q, SHA-256 %q and %d bytes, want id %q, %s and %d bytes: move it away, or write below another prefix",
+		blob.ErrConflict, o.ID, o.SHA256, o.Size, c.ID, c.SHA256, c.Size)
+}
