@@ -65,8 +65,8 @@ var wrapped = map[string]string{
 	"github.com/cockroachdb/pebble/":                    "runner/internal/store runner/internal/sim", // sim crashes its file system.
 	"github.com/twmb/franz-go/":                         "io/kafkaio fixtures/cmd/fixtures integration/connectors",
 	"github.com/apache/beam/sdks/v2/go/pkg/":            "runner runner/launch runner/internal/planner runner/internal/worker/embedded transforms/ io/ pipelines/ fixtures/ integration/",
-	"google.golang.org/protobuf/":                       "runner runner/internal/planner runner/internal/worker/embedded",
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/model/": "runner runner/internal/planner runner/internal/worker/embedded",
+	"google.golang.org/protobuf/":                       "runner runner/launch runner/internal/planner runner/internal/worker/embedded",
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/model/": "runner runner/launch runner/internal/planner runner/internal/worker/embedded",
 }
 
 // folders are what the module's root may hold.
