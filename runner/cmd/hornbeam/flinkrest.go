@@ -96,7 +96,7 @@ func (f *flinkREST) do(ctx context.Context, method, path string, body, reply any
 	return nil
 }
 
-// problem is the reason in an answer: the innermost line that says something.
+// problem is the reason in an answer.
 func problem(answer []byte) string {
 	var reply struct {
 		Errors []string `json:"errors"`
@@ -109,10 +109,16 @@ func problem(answer []byte) string {
 
 var causedBy = regexp.MustCompile(`(?m)^\s*Caused by: (.+)$`)
 
-// cause is the last cause of a Java stack trace, or its first line.
+// cause is the end of the chain of causes in a Java stack trace, which says most, or its first line.
 func cause(trace string) string {
 	if all := causedBy.FindAllStringSubmatch(trace, -1); all != nil {
-		return all[len(all)-1][1]
+		var ends []string
+		for _, c := range all[max(0, len(all)-2):] {
+			if len(ends) == 0 || !strings.Contains(ends[0], c[1]) {
+				ends = append(ends, c[1])
+			}
+		}
+		return strings.Join(ends, "; because of ")
 	}
 	// Flink wraps its own message: "Internal server error.", then the trace.
 	for line := range strings.Lines(trace) {
