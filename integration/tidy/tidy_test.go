@@ -67,8 +67,8 @@ var wrapped = map[string]string{
 	"github.com/aws/":                                   "io/s3io io/kinesisio integration/",
 	"cloud.google.com/go/storage":                       "io/gcsio integration/",
 	"github.com/apache/beam/sdks/v2/go/pkg/":            "runner runner/launch runner/internal/planner runner/internal/worker/embedded transforms/ io/ pipelines/ fixtures/ integration/",
-	"google.golang.org/protobuf/":                       "runner runner/internal/planner runner/internal/worker/embedded",
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/model/": "runner runner/internal/planner runner/internal/worker/embedded",
+	"google.golang.org/protobuf/":                       "runner runner/launch runner/internal/planner runner/internal/worker/embedded",
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/model/": "runner runner/launch runner/internal/planner runner/internal/worker/embedded",
 }
 
 // folders are what the module's root may hold.

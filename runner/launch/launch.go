@@ -52,6 +52,18 @@ type Job struct {
 	ID string
 	// Resumed tells that the job began before.
 	Resumed bool
+	// Pace is what the sources of the job have to keep to.
+	Pace Pace
+}
+
+// Pace says how sources work on a runner. The zero value leaves it to them, which is right for
+// runners that interrupt a source themselves, such as Hornbeam. Sources take it as part of their
+// configuration, so it travels with the pipeline.
+type Pace struct {
+	// Rest is the shortest time after which a source may ask to be resumed.
+	Rest time.Duration
+	// Turn is the longest time that a source reads on before it asks to be resumed; 0 is any.
+	Turn time.Duration
 }
 
 // Totals accounts for every element: In = Out + Late + Doubled + Dead, as far as an element that
@@ -92,15 +104,26 @@ const (
 	exitStopped = 130 // As a shell reports a program that SIGINT has ended.
 )
 
-var asJSON = flag.Bool("json", false, "Print the summary as one line of JSON on standard output.")
+var (
+	asJSON = flag.Bool("json", false, "Print the summary as one line of JSON on standard output.")
+	jobID  = flag.String("job_id", "",
+		"On a runner other than hornbeam: the ID of the job whose results this one continues, from a savepoint.\n"+
+			"Default: a new one, of job name and time.")
+)
 
 // Main launches p with the flags of the command line, and exits.
 func Main(p Program) { os.Exit(Run(p, os.Stdout, os.Stderr)) }
 
 // Run is Main without the exit; it returns the exit code.
+//
+// With HORNBEAM_WORKER=1 in its environment the program is a worker: it runs what a runner asks
+// for, and builds nothing.
 func Run(p Program, stdout, stderr io.Writer) int {
 	flag.Usage = func() { usage(stderr, p) }
 	flag.Parse()
+	if os.Getenv(workerVariable) != "" {
+		return work(stderr)
+	}
 	if args := flag.Args(); len(args) > 0 {
 		fmt.Fprintf(stderr, "%s: unexpected argument %q: flags are written --name=value\n", p.Name, args[0])
 		return exitUsage
@@ -120,11 +143,13 @@ func Run(p Program, stdout, stderr io.Writer) int {
 	if name == runner.Name {
 		err = runHornbeam(ctx, p, stdout, stderr)
 	} else {
-		err = runOther(ctx, name, p, stdout)
+		err = runRemote(ctx, remoteOf(name), p, stdout, stderr)
 	}
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.Is(err, errDetached): // The runner has said how the job goes on.
+		return exitStopped
 	case errors.Is(err, runner.ErrStopped):
 		fmt.Fprintf(stderr, "\nStopped. Everything done so far is kept: the same command continues.\n  %s\n", command())
 		return exitStopped
@@ -241,9 +266,10 @@ func totals(p Program, r *runner.Result) Totals {
 
 // summary is what is known at the end of a job.
 type summary struct {
-	Job     string  `json:"job"`
-	State   string  `json:"state"`
-	Seconds float64 `json:"seconds"`
+	Job       string  `json:"job"`
+	RunnerJob string  `json:"runner_job,omitempty"` // Its ID at a remote runner.
+	State     string  `json:"state"`
+	Seconds   float64 `json:"seconds"`
 	Totals
 }
 
@@ -256,23 +282,4 @@ func report(w io.Writer, p Program, s summary) {
 	fmt.Fprintf(w, "%s is %s after %.1f s\n", s.Job, s.State, s.Seconds)
 	fmt.Fprintf(w, "  in %s   out %s   late %s   doubled %s   dead %s\n",
 		group(s.In), group(s.Out), group(s.Late), group(s.Doubled), group(s.Dead))
-}
-
-func runOther(ctx context.Context, name string, p Program, stdout io.Writer) error {
-	began := time.Now()
-	id := *jobopts.JobName + "-" + began.UTC().Format("20060102-150405")
-	pipeline, scope := beam.NewPipelineWithRoot()
-	if err := p.Build(scope, Job{ID: id}); err != nil {
-		return err
-	}
-	result, err := beam.Run(ctx, name, pipeline)
-	if err != nil {
-		return err
-	}
-	s := summary{Job: id, State: "DONE", Seconds: time.Since(began).Seconds()}
-	if result != nil && p.Totals != nil {
-		s.Totals = p.Totals(result.Metrics().AllMetrics())
-	}
-	report(stdout, p, s)
-	return nil
 }

@@ -25,6 +25,11 @@ var runnerHelp = map[string]string{
 	"job_name": "Name of the job: letters, digits, '-' and '_'. Jobs with different names run side by side.\n" +
 		"Default: the name of the pipeline.",
 	"parallelism": "Number of bundles that are processed at once (default: two for each core).",
+	"endpoint":    "HOST:PORT of the job server. Example: --endpoint=localhost:8099",
+	"environment_type": "How workers start: PROCESS, where the runner starts this program on its machines (default);\n" +
+		"LOOPBACK, in this process, for trying; EXTERNAL, a pool; or DOCKER, an image.",
+	"environment_config": "PROCESS: JSON with command and env, instead of --worker_path. EXTERNAL: HOST:PORT. DOCKER: the image.",
+	"async":              "Do not wait for the end of the job.",
 }
 
 // usage prints the whole help for --help, and after a mistake only how to get it.
@@ -41,16 +46,34 @@ func usage(w io.Writer, p Program) {
 	for _, name := range runnerFlags {
 		printFlag(w, name)
 	}
+	for _, group := range remoteFlags() {
+		fmt.Fprintf(w, "\nFlags for --runner=%s:\n", group.runners)
+		for _, name := range group.flags {
+			printFlag(w, name)
+		}
+	}
 	if !slices.Contains(os.Args[1:], "--help_all") && !slices.Contains(os.Args[1:], "-help_all") {
 		fmt.Fprintf(w, "\nAdd --help_all for the flags of Beam's other runners.\n")
 		return
 	}
 	fmt.Fprintf(w, "\nFlags of Beam:\n")
 	flag.VisitAll(func(f *flag.Flag) {
-		if !slices.Contains(p.Flags, f.Name) && !slices.Contains(runnerFlags, f.Name) {
+		shown := slices.ContainsFunc(remoteFlags(), func(g remoteGroup) bool { return slices.Contains(g.flags, f.Name) })
+		if !shown && !slices.Contains(p.Flags, f.Name) && !slices.Contains(runnerFlags, f.Name) {
 			printFlag(w, f.Name)
 		}
 	})
+}
+
+// remoteGroup are the flags of runners that have the same.
+type remoteGroup struct {
+	runners string
+	flags   []string
+}
+
+// remoteFlags are the flags of remotes, by the names that people use.
+func remoteFlags() []remoteGroup {
+	return []remoteGroup{{"flink and universal", portableFlags}}
 }
 
 func asked() bool {

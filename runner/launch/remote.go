@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/metrics"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
+)
+
+// remote is what launch does for a runner that is not Hornbeam.
+type remote struct {
+	flags []string // Names of the flags that it reads, in the order in which --help shows them.
+	pace  Pace     // What its sources have to keep to.
+	// configure checks and completes the flags, before the pipeline is built. Its error is for the
+	// user and names all that is wrong.
+	configure func(p Program) error
+	// run submits the pipeline and waits for the end of the job, unless the job is not to be waited
+	// for. What the user should know while it runs goes to w.
+	run func(ctx context.Context, pipeline *beam.Pipeline, w io.Writer) (outcome, error)
+}
+
+// outcome is what became of a job on a remote runner.
+type outcome struct {
+	job     string           // The job's ID at the runner; empty if it has told none.
+	state   string           // As JobState of Beam's Job API says it: DONE, or RUNNING for a job that was not waited for.
+	metrics *metrics.Results // Nil if they are not known.
+}
+
+// remotes are the runners that launch knows more of than how to call them.
+var remotes = map[string]*remote{
+	"flink":       flinkRemote,
+	"FlinkRunner": flinkRemote,
+
+	"universal":      universalRemote,
+	"PortableRunner": universalRemote,
+	"portable":       universalRemote,
+}
+
+// remoteOf is the runner of that name. Beam reports a name that nobody has registered.
+func remoteOf(name string) *remote {
+	if r, ok := remotes[name]; ok {
+		return r
+	}
+	return &remote{
+		configure: func(Program) error { return nil },
+		run: func(ctx context.Context, pipeline *beam.Pipeline, _ io.Writer) (outcome, error) {
+			result, err := beam.Run(ctx, name, pipeline)
+			if err != nil || result == nil {
+				return outcome{state: "DONE"}, err
+			}
+			m := result.Metrics()
+			return outcome{job: result.JobID(), state: "DONE", metrics: &m}, nil
+		},
+	}
+}
+
+// errDetached says that this program no longer waits for a job that goes on.
+var errDetached = errors.New("the job goes on")
+
+func runRemote(ctx context.Context, r *remote, p Program, stdout, stderr io.Writer) error {
+	if err := r.configure(p); err != nil {
+		return err
+	}
+	began := time.Now()
+	job := Job{ID: *jobID, Resumed: *jobID != "", Pace: r.pace}
+	if job.ID == "" {
+		job.ID = *jobopts.JobName + "-" + began.UTC().Format("20060102-150405")
+	}
+	pipeline, scope := beam.NewPipelineWithRoot()
+	if err := p.Build(scope, job); err != nil {
+		return err
+	}
+	end, err := r.run(ctx, pipeline, stderr)
+	if err != nil {
+		return err
+	}
+	s := summary{Job: job.ID, RunnerJob: end.job, State: end.state, Seconds: time.Since(began).Seconds()}
+	if end.metrics != nil && p.Totals != nil {
+		s.Totals = p.Totals(end.metrics.AllMetrics())
+	}
+	if end.state == running && !*asJSON {
+		fmt.Fprintf(stdout, "%s is submitted as %s after %.1f s; it goes on without this program\n", s.Job, s.RunnerJob, s.Seconds)
+		return nil
+	}
+	report(stdout, p, s)
+	return nil
+}
+
+// running is the state of a job that is not waited for.
+const running = "RUNNING"
