@@ -138,6 +138,7 @@ type ReadConfig struct {
 	Discover   time.Duration // How often to look for new partitions; 2 s, negative: never. Not in a bounded read.
 	Timeout    time.Duration // How long brokers may be away before the bundle fails; 60 s.
 	FetchBytes int32         // What one fetch of a partition asks for; 4 MiB.
+	Turn       time.Duration // How long a partition is read before it rests, though there is more; 0: no bound. For runners that do not interrupt a source. Not in a bounded read.
 }
 
 // closureName matches the names that the compiler gives to functions without one, and to method values.
@@ -162,8 +163,8 @@ func (c ReadConfig) withDefaults() (ReadConfig, error) {
 	if c.From.Kind == "offset" && c.To.Kind == "offset" && c.To.Offset < c.From.Offset {
 		errs = append(errs, fmt.Errorf("To, offset %d, is before From, offset %d", c.To.Offset, c.From.Offset))
 	}
-	if c.OutOfOrder < 0 || c.MaxBehind < 0 || c.Timeout < 0 || c.FetchBytes < 0 {
-		errs = append(errs, errors.New("OutOfOrder, MaxBehind, Timeout and FetchBytes must not be negative"))
+	if c.OutOfOrder < 0 || c.MaxBehind < 0 || c.Timeout < 0 || c.FetchBytes < 0 || c.Turn < 0 {
+		errs = append(errs, errors.New("OutOfOrder, MaxBehind, Timeout, FetchBytes and Turn must not be negative"))
 	}
 	if c.Discover > 0 && c.Discover < time.Second {
 		errs = append(errs, fmt.Errorf("Discover is %v: want a second or more", c.Discover))

@@ -117,6 +117,7 @@ func newRun(t *testing.T, cfg ReadConfig) *run {
 	fn := &readFn{reader: reader{
 		Brokers: cfg.Brokers, OutOfOrder: cfg.OutOfOrder, IdleAfter: cfg.IdleAfter, MaxAhead: cfg.MaxAhead,
 		MaxBehind: cfg.MaxBehind, OffsetGone: cfg.OffsetGone, Timeout: cfg.Timeout, FetchBytes: cfg.FetchBytes,
+		Turn: cfg.Turn,
 	}}
 	if err := fn.Setup(); err != nil {
 		t.Fatal(err)

@@ -31,6 +31,7 @@ func Read(s beam.Scope, cfg ReadConfig) (records, dead beam.PCollection) {
 	r := reader{
 		Brokers: cfg.Brokers, ReadUncommitted: cfg.ReadUncommitted, OutOfOrder: cfg.OutOfOrder, IdleAfter: cfg.IdleAfter,
 		MaxAhead: cfg.MaxAhead, MaxBehind: cfg.MaxBehind, OffsetGone: cfg.OffsetGone, Timeout: cfg.Timeout, FetchBytes: cfg.FetchBytes,
+		Turn: cfg.Turn,
 	}
 	if cfg.EventTime != nil {
 		r.EventTime = reflectx.FunctionName(cfg.EventTime)
@@ -62,6 +63,7 @@ type reader struct {
 	OffsetGone      GonePolicy
 	Timeout         time.Duration
 	FetchBytes      int32
+	Turn            time.Duration
 
 	client    *client
 	eventTime func(Record) (time.Time, error)
@@ -178,7 +180,7 @@ func (f *readFn) TruncateRestriction(rt *sdf.LockRTracker, _ partition) Restrict
 	return rest
 }
 
-// ProcessElement reads until the partition is caught up, or the runner takes the rest.
+// ProcessElement reads until the partition is caught up, its turn is over, or the runner takes the rest.
 func (f *readFn) ProcessElement(ctx context.Context, we *estimator, rt *sdf.LockRTracker, _ partition, emit func(beam.EventTime, Record), dead func(DeadLetter)) (sdf.ProcessContinuation, error) {
 	done, err := f.read(ctx, &reading{rt: rt, we: we, emit: emit, dead: dead})
 	if err != nil || done {
@@ -207,8 +209,9 @@ type reading struct {
 	aheadLogged bool
 }
 
-// read returns false when an unbounded restriction is caught up.
+// read returns false when an unbounded restriction is caught up, or its turn is over.
 func (r *reader) read(ctx context.Context, in *reading) (done bool, err error) {
+	began := time.Now()
 	rest := in.rt.GetRestriction().(Restriction)
 	pos := rest.Start
 	for !in.rt.IsDone() {
@@ -234,6 +237,9 @@ func (r *reader) read(ctx context.Context, in *reading) (done bool, err error) {
 		r.backlog.Set(ctx, max(b.end-pos, 0))
 		if before != pos {
 			in.we.sawMore()
+			if r.Turn > 0 && !rest.bounded() && time.Since(began) >= r.Turn {
+				return false, nil
+			}
 			continue
 		}
 		if pos < b.end {

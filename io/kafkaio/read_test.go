@@ -281,3 +281,23 @@ func TestNewPartitions(t *testing.T) {
 		}
 	}
 }
+
+// TestTurn reads a partition that has more than is read in one turn.
+func TestTurn(t *testing.T) {
+	c := fake(t, 1, nil)
+	produce(t, c, "", rec(0, "a"))
+	produce(t, c, "", rec(0, "b"))
+	cfg := config(c)
+	cfg.FetchBytes, cfg.Turn = 1, time.Nanosecond
+	r := newRun(t, cfg)
+	next, err := r.step(Restriction(r.parts[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next == nil || next.Start != 1 || len(r.got) != 1 {
+		t.Fatalf("the first turn has read %v and leaves %v, want one record and the rest", r.got, next)
+	}
+	if r.all(*next); len(r.got) != 2 {
+		t.Errorf("all turns have read %v, want two records", r.got)
+	}
+}

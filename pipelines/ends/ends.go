@@ -41,6 +41,8 @@ type Ends struct {
 	OutOfOrder time.Duration
 	FileWindow time.Duration
 	JobID      string // Who owns an output folder.
+	// Turn is the longest time that a source reads on before it asks to be resumed; 0 is any.
+	Turn time.Duration
 }
 
 // FromFlags returns the ends that the command line names, for a job of a pipeline.

@@ -84,7 +84,7 @@ func readTopic(s beam.Scope, e Ends, src Source) (Records, error) {
 	if err != nil {
 		return Records{}, fmt.Errorf("--input: %w", err)
 	}
-	cfg.OutOfOrder, cfg.EventTime = e.OutOfOrder, src.KafkaTime
+	cfg.OutOfOrder, cfg.EventTime, cfg.Turn = e.OutOfOrder, src.KafkaTime, e.Turn
 	records, dead := kafkaio.Read(s, cfg)
 	return counted(s, beam.ParDo(s, kafkaValue, records), beam.ParDo(s, kafkaDead, dead)), nil
 }

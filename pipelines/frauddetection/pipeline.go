@@ -59,6 +59,7 @@ Examples:
 			return fmt.Errorf("--small=%v --large=%v: give amounts from 0", *small, *large)
 		}
 		rules.Small, rules.Large = cents(*small), cents(*large)
+		e.Turn, source.Rest = job.Pace.Turn, job.Pace.Rest
 		return Detect(s, e, *source, rules)
 	},
 	Totals: totals,

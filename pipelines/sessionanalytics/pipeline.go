@@ -46,6 +46,7 @@ Examples:
 		if err != nil {
 			return err
 		}
+		e.Turn, source.Rest = job.Pace.Turn, job.Pace.Rest
 		return Analyze(s, e, *source, *gap)
 	},
 	Totals: totals,

@@ -65,7 +65,8 @@ Examples:
 		if _, err := devices.Generate(cfg); err != nil {
 			return err
 		}
-		return Convert(s, e, cfg, feed.Options{Rate: *rate})
+		e.Turn = job.Pace.Turn
+		return Convert(s, e, cfg, feed.Options{Rate: *rate, Rest: job.Pace.Rest})
 	},
 	Totals: totals,
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command hornbeam looks at the jobs of the Hornbeam runner. Pipelines are programs of their own;
-// see package runner/launch.
+// Command hornbeam looks at the jobs of the Hornbeam runner, and after pipelines that run on Apache
+// Flink. Pipelines are programs of their own; see package runner/launch.
 package main
 
 import (
@@ -21,6 +21,7 @@ const usage = `hornbeam looks at the jobs of the Hornbeam runner.
 
 Usage:
   hornbeam inspect DIR [--json]
+  hornbeam flink jobs|cancel|savepoint|resume …    (see hornbeam flink --help)
 
 inspect prints what the state directory DIR tells of its job: for each stage its watermarks, what
 is in its mailbox, its timers, how many elements went in, came out and were late, and what it waits
@@ -43,6 +44,9 @@ const (
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "flink" {
+		return runFlink(args[1:], stdout, stderr)
+	}
 	dir, asJSON, err := parse(args)
 	switch {
 	case err != nil:
@@ -82,9 +86,9 @@ func parse(args []string) (dir string, asJSON bool, err error) {
 	}
 	switch {
 	case len(words) == 0:
-		return "", false, fmt.Errorf("a command is missing: inspect")
+		return "", false, fmt.Errorf("a command is missing: inspect or flink")
 	case words[0] != "inspect":
-		return "", false, fmt.Errorf("unknown command %q; there is inspect", words[0])
+		return "", false, fmt.Errorf("unknown command %q; there are inspect and flink", words[0])
 	case len(words) != 2 || words[1] == "":
 		return "", false, fmt.Errorf("inspect wants one state directory, got %d", len(words)-1)
 	}
