@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	df "google.golang.org/api/dataflow/v1b3"
 )
 
@@ -368,8 +370,25 @@ func (s *Server) counters(ctx context.Context, id string) ([]*df.MetricUpdate, e
 	if err != nil {
 		return nil, err
 	}
+	committed, err := updates(found.GetMetrics().GetCommitted(), nil)
+	if err != nil {
+		return nil, err
+	}
+	attempted, err := updates(found.GetMetrics().GetAttempted(), map[string]string{"tentative": "true"})
+	if err != nil {
+		return nil, err
+	}
+	all := append(committed, attempted...)
+	slices.SortFunc(all, func(a, b *df.MetricUpdate) int {
+		return cmp.Or(strings.Compare(a.Name.Context["step"], b.Name.Context["step"]), strings.Compare(a.Name.Name, b.Name.Name))
+	})
+	return all, nil
+}
+
+// updates are user counters as Dataflow tells them, with something further in their context.
+func updates(infos []*pipepb.MonitoringInfo, further map[string]string) ([]*df.MetricUpdate, error) {
 	var all []*df.MetricUpdate
-	for _, info := range found.GetMetrics().GetAttempted() {
+	for _, info := range infos {
 		if info.GetUrn() != "beam:metric:user:sum_int64:v1" {
 			continue
 		}
@@ -378,23 +397,19 @@ func (s *Server) counters(ctx context.Context, id string) ([]*df.MetricUpdate, e
 			return nil, fmt.Errorf("counter %v: %w", info.GetLabels(), err)
 		}
 		labels := info.GetLabels()
-		all = append(all, &df.MetricUpdate{Scalar: value, Name: &df.MetricStructuredName{
-			Name: labels["NAME"], Origin: "user",
-			Context: map[string]string{"namespace": labels["NAMESPACE"], "step": labels["PTRANSFORM"]},
-		}})
+		place := map[string]string{"namespace": labels["NAMESPACE"], "step": labels["PTRANSFORM"]}
+		maps.Copy(place, further)
+		all = append(all, &df.MetricUpdate{Scalar: value, Name: &df.MetricStructuredName{Name: labels["NAME"], Origin: "user", Context: place}})
 	}
-	slices.SortFunc(all, func(a, b *df.MetricUpdate) int {
-		return cmp.Or(strings.Compare(a.Name.Context["step"], b.Name.Context["step"]), strings.Compare(a.Name.Name, b.Name.Name))
-	})
 	return all, nil
 }
 
-// Counter sums a counter of a job over its steps.
+// Counter sums a counter of a job over its steps, of all that the job has done for good.
 func (s *Server) Counter(ctx context.Context, id, namespace, name string) (int64, error) {
 	all, err := s.counters(ctx, id)
 	var n int64
 	for _, m := range all {
-		if m.Name.Context["namespace"] == namespace && m.Name.Name == name {
+		if m.Name.Context["namespace"] == namespace && m.Name.Name == name && m.Name.Context["tentative"] == "" {
 			n += m.Scalar.(int64)
 		}
 	}
