@@ -194,11 +194,22 @@ func TestDataflowResults(t *testing.T) {
 	for _, program := range []struct {
 		name   string
 		args   []string
-		folder bool // The output is a folder with files of any names.
+		pkg    string // Where it is built; empty if TestMain has.
+		folder bool   // The output is a folder with files of any names.
+		not    string // Why it cannot be run.
 	}{
 		{name: job, args: []string{"--days=1"}},
+		{name: "frauddetection", args: []string{"--days=3"}, pkg: "../../pipelines/frauddetection", folder: true, not: "its --output takes no gs:// yet"},
 	} {
 		t.Run(program.name, func(t *testing.T) {
+			if program.not != "" {
+				t.Skip(program.not)
+			}
+			if program.pkg != "" {
+				if err := build(program.pkg); err != nil {
+					t.Fatal(err)
+				}
+			}
 			c := startCloud(t, prismJobs)
 			remote := run(t, 0, c.env, program.name, append(c.flags("--json", "--output=gs://"+bucket+"/out"), program.args...)...)
 			local := filepath.Join(t.TempDir(), "out")

@@ -27,7 +27,7 @@ import (
 	"github.com/hornbeam-dev/hornbeam/integration/dataflow/fake"
 )
 
-// bin is where TestMain has built the programs: static and stripped, so that they are workers as
+// bin is where the programs are: static and stripped, so that they are workers as
 // well.
 var bin string
 
@@ -50,10 +50,8 @@ func buildAndRun(m *testing.M) (int, error) {
 	}
 	defer os.RemoveAll(dir)
 	bin = dir
-	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", dir+"/", "./job")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("%s: %w\n%s", build, err, out)
+	if err := build("./job"); err != nil {
+		return 1, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -61,6 +59,16 @@ func buildAndRun(m *testing.M) (int, error) {
 		return 1, err
 	}
 	return m.Run(), nil
+}
+
+// build builds a program into bin. It is not trimmed, which would compile everything anew.
+func build(pkg string) error {
+	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", bin+"/", pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
+	}
+	return nil
 }
 
 const (
