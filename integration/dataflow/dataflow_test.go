@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	df "google.golang.org/api/dataflow/v1b3"
@@ -411,4 +413,33 @@ func workers(t *testing.T, dir string) []string {
 		}
 	}
 	return found
+}
+
+// TestDataflowContainer starts the program as the container of Beam's Go SDK does: it calls the
+// service that controls it, and submits nothing.
+func TestDataflowContainer(t *testing.T) {
+	control, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer control.Close()
+	options := filepath.Join(t.TempDir(), "options.json")
+	if err := os.WriteFile(options, []byte(`{"beam:option:go_options:v1":{"options":{"days":"1"}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := command([]string{"PIPELINE_OPTIONS_FILE=" + options}, job, "--worker=true", "--id=1", "--semi_persist_dir="+t.TempDir(),
+		"--logging_endpoint="+control.Addr().String(), "--control_endpoint="+control.Addr().String())
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait() // It is killed below.
+	defer cmd.Process.Kill()
+	if err := control.(*net.TCPListener).SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	call, err := control.Accept()
+	if err != nil {
+		t.Fatalf("the worker does not call: %v", err)
+	}
+	call.Close()
 }
