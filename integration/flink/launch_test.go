@@ -247,11 +247,11 @@ func TestWorkerOnPrism(t *testing.T) {
 		t.Errorf("alerts (-hornbeam +prism):\n%s", diff)
 	}
 	var s struct {
-		In, Out   int64
+		Out       int64
 		State     string
 		RunnerJob string `json:"runner_job"`
 	}
-	if err := json.Unmarshal([]byte(r.stdout), &s); err != nil || s.State != "DONE" || s.RunnerJob == "" || s.In == 0 || s.In != s.Out {
+	if err := json.Unmarshal([]byte(r.stdout), &s); err != nil || s.State != "DONE" || s.RunnerJob == "" || s.Out == 0 {
 		t.Errorf("the summary is %s (%v)", r.stdout, err)
 	}
 	eventually(t, 10*time.Second, "the workers have ended", func() (bool, string) {

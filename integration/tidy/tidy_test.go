@@ -67,8 +67,9 @@ var wrapped = map[string]string{
 	"github.com/aws/":                                   "io/s3io io/kinesisio integration/",
 	"cloud.google.com/go/storage":                       "io/gcsio integration/",
 	"github.com/apache/beam/sdks/v2/go/pkg/":            "runner runner/launch runner/internal/planner runner/internal/worker/embedded transforms/ io/ pipelines/ fixtures/ integration/",
-	"google.golang.org/protobuf/":                       "runner runner/launch runner/internal/planner runner/internal/worker/embedded",
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/model/": "runner runner/launch runner/internal/planner runner/internal/worker/embedded",
+	"google.golang.org/protobuf/":                       "runner runner/launch runner/internal/planner runner/internal/worker/embedded integration/dataflow/fake",
+	"google.golang.org/api/dataflow/":                   "runner/launch integration/dataflow/fake",
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/model/": "runner runner/launch runner/internal/planner runner/internal/worker/embedded integration/dataflow/fake",
 }
 
 // folders are what the module's root may hold.

@@ -31,6 +31,7 @@ type outcome struct {
 	job     string           // The job's ID at the runner; empty if it has told none.
 	state   string           // As JobState of Beam's Job API says it: DONE, or RUNNING for a job that was not waited for.
 	metrics *metrics.Results // Nil if they are not known.
+	said    string           // What became of the job, in place of counts; empty if it has run.
 }
 
 // remotes are the runners that launch knows more of than how to call them.
@@ -41,6 +42,9 @@ var remotes = map[string]*remote{
 	"universal":      universalRemote,
 	"PortableRunner": universalRemote,
 	"portable":       universalRemote,
+
+	"dataflow":       dataflowRemote,
+	"DataflowRunner": dataflowRemote,
 }
 
 // remoteOf is the runner of that name. Beam reports a name that nobody has registered.
@@ -69,10 +73,11 @@ func runRemote(ctx context.Context, r *remote, p Program, stdout, stderr io.Writ
 		return err
 	}
 	began := time.Now()
-	job := Job{ID: *jobID, Resumed: *jobID != "", Pace: r.pace}
-	if job.ID == "" {
-		job.ID = *jobopts.JobName + "-" + began.UTC().Format("20060102-150405")
+	resumed := *jobID != ""
+	if !resumed {
+		*jobID = *jobopts.JobName + "-" + began.UTC().Format("20060102-150405")
 	}
+	job := Job{ID: *jobID, Resumed: resumed, Pace: r.pace}
 	pipeline, scope := beam.NewPipelineWithRoot()
 	if err := p.Build(scope, job); err != nil {
 		return err
@@ -84,6 +89,10 @@ func runRemote(ctx context.Context, r *remote, p Program, stdout, stderr io.Writ
 	s := summary{Job: job.ID, RunnerJob: end.job, State: end.state, Seconds: time.Since(began).Seconds()}
 	if end.metrics != nil && p.Totals != nil {
 		s.Totals = p.Totals(end.metrics.AllMetrics())
+	}
+	if end.said != "" && !*asJSON {
+		fmt.Fprintf(stdout, "%s %s\n", s.Job, end.said)
+		return nil
 	}
 	if end.state == running && !*asJSON {
 		fmt.Fprintf(stdout, "%s is submitted as %s after %.1f s; it goes on without this program\n", s.Job, s.RunnerJob, s.Seconds)

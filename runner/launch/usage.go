@@ -73,7 +73,7 @@ type remoteGroup struct {
 
 // remoteFlags are the flags of remotes, by the names that people use.
 func remoteFlags() []remoteGroup {
-	return []remoteGroup{{"flink and universal", portableFlags}}
+	return []remoteGroup{{"flink and universal", portableFlags}, {dataflowName, dataflowFlags}}
 }
 
 func asked() bool {
@@ -92,6 +92,9 @@ func printFlag(w io.Writer, name string) {
 		return
 	}
 	text, ours := runnerHelp[name]
+	if !ours {
+		text, ours = dataflowHelp[name]
+	}
 	if !ours {
 		text = f.Usage
 		if f.DefValue != "" && f.DefValue != "0" && f.DefValue != "0s" && f.DefValue != "false" && !strings.Contains(text, "efault") {
