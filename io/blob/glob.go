@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package blob
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"path"
+	"strings"
+)
+
+// meta are the characters that make a part of a path a pattern.
+const meta = `*?[\`
+
+// SplitGlob cuts a URL or path before the first part that is a pattern: what is before it is a store's URL,
+// the rest a pattern for Glob. Without a pattern the last part is cut off. The bucket of a URL is no pattern.
+//
+//	s3://bucket/cards/year=*/**/x.jsonl   s3://bucket/cards   year=*/**/x.jsonl
+//	cards/2018.csv                        cards               2018.csv
+func SplitGlob(url string) (base, pattern string) {
+	root := ""
+	if scheme, rest, ok := strings.Cut(url, "://"); ok {
+		bucket, key, _ := strings.Cut(rest, "/")
+		root, url = scheme+"://"+bucket, key
+	} else if strings.HasPrefix(url, "/") {
+		root, url = "/", strings.TrimLeft(url, "/")
+	}
+	literal := url
+	if at := strings.IndexAny(url, meta); at >= 0 {
+		literal = url[:at]
+	}
+	cut := strings.LastIndexByte(literal, '/')
+	pattern = url[cut+1:]
+	folder := ""
+	if cut >= 0 {
+		folder = url[:cut]
+	}
+	switch {
+	case root == "" && folder == "":
+		base = "."
+	case root == "" || folder == "":
+		base = root + folder
+	case root == "/":
+		base = root + folder
+	default:
+		base = root + "/" + folder
+	}
+	return base, pattern
+}
+
+// CheckGlob refuses what is no pattern for Glob.
+func CheckGlob(pattern string) error {
+	if pattern == "" {
+		return fmt.Errorf("blob: the pattern names no object; ** stands for all below")
+	}
+	for part := range strings.SplitSeq(pattern, "/") {
+		if part == "" {
+			return fmt.Errorf("blob: pattern %q has an empty part", pattern)
+		}
+		if _, err := path.Match(part, ""); err != nil {
+			return fmt.Errorf("blob: pattern %q: %w", pattern, err)
+		}
+	}
+	return nil
+}
+
+// Glob yields the objects whose keys match a pattern, in the order of their keys. Within a part, *, ?, [a-z]
+// and \ mean what they mean to path.Match; the part ** stands for any number of parts, and at the end for at
+// least one.
+func Glob(ctx context.Context, s Store, pattern string) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		if err := CheckGlob(pattern); err != nil {
+			yield(Object{}, err)
+			return
+		}
+		prefix := pattern
+		if at := strings.IndexAny(pattern, meta); at >= 0 {
+			prefix = pattern[:at]
+		}
+		parts := strings.Split(pattern, "/")
+		for o, err := range s.List(ctx, prefix) {
+			if err != nil {
+				yield(Object{}, err)
+				return
+			}
+			if match(parts, strings.Split(o.Key, "/")) && !yield(o, nil) {
+				return
+			}
+		}
+	}
+}
+
+// match tells whether the parts of a key match those of a pattern, which CheckGlob has seen. rest is what to go
+// back to: the last ** takes one part more.
+func match(pattern, key []string) bool {
+	var rest, taken []string
+	for {
+		switch {
+		case len(pattern) > 0 && pattern[0] == "**":
+			if len(pattern) == 1 {
+				return len(key) > 0
+			}
+			pattern = pattern[1:]
+			rest, taken = pattern, key
+			continue
+		case len(pattern) == 0 && len(key) == 0:
+			return true
+		case len(pattern) > 0 && len(key) > 0:
+			if ok, _ := path.Match(pattern[0], key[0]); ok {
+				pattern, key = pattern[1:], key[1:]
+				continue
+			}
+		}
+		if len(taken) == 0 {
+			return false
+		}
+		taken = taken[1:]
+		pattern, key = rest, taken
+	}
+}
