@@ -11,6 +11,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/funcx"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/typex"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/util/reflectx"
 )
 
@@ -20,6 +21,9 @@ import (
 func checkFunctions(edges []*graph.MultiEdge) error {
 	var errs []error
 	for _, edge := range edges {
+		if err := checkGroup(edge); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", edge.Name(), err))
+		}
 		for _, fn := range userFns(edge) {
 			if fn.Fn == nil || fn.DynFn != nil {
 				continue
@@ -30,6 +34,26 @@ func checkFunctions(edges []*graph.MultiEdge) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkGroup refuses a parameter for which the Go SDK decodes the groups of GroupByKey in another
+// form than the one it then gives to the function, which ends in a panic. Those of CoGroupByKey with
+// several streams are as they should be.
+func checkGroup(edge *graph.MultiEdge) error {
+	if edge.Op != graph.ParDo || len(edge.Input) == 0 {
+		return nil
+	}
+	group := edge.Input[0].From.Type()
+	if !typex.IsCoGBK(group) || len(group.Components()) != 2 {
+		return nil
+	}
+	fn := edge.DoFn.ProcessElementFn()
+	params := fn.Params(funcx.FnValue | funcx.FnIter | funcx.FnReIter)
+	if len(params) < 2 || fn.Param[params[1]].Kind != funcx.FnReIter {
+		return nil
+	}
+	t := fn.Param[params[1]].T
+	return fmt.Errorf("the Go SDK cannot give a group of GroupByKey as %v: take it as %v, and keep the values if they are needed twice", t, t.Out(0))
 }
 
 func userFns(edge *graph.MultiEdge) []*graph.Fn {

@@ -49,6 +49,7 @@ type InspectedStage struct {
 	MailboxElements int     `json:"mailbox_elements"`
 	MailboxBytes    int     `json:"mailbox_bytes"`
 	Timers          int     `json:"timers"`
+	StateRows       int     `json:"state_rows"` // Of keys' state, groups that have not fired, and views.
 	In              int64   `json:"in"`
 	Out             []int64 `json:"out"` // By output.
 	Late            int64   `json:"late"`
@@ -105,11 +106,22 @@ func inspect(s *store.Store) (*Inspection, error) {
 	}
 	i := newInspection(*record, p, e.Snapshot())
 	i.Bytes = s.Size()
+	for k := range i.Stages {
+		i.Stages[k].StateRows = stateRows(view, plan.StageID(i.Stages[k].ID))
+	}
 	err = engine.ReadDead(view, func(d engine.Dead) bool {
 		i.Aside = append(i.Aside, ElementAside{Stage: int(d.Stage), Reason: d.Reason, Element: d.Element})
 		return true
 	})
-	return i, err
+	return i, errors.Join(err, view.Err())
+}
+
+func stateRows(view kv.View, s plan.StageID) (rows int) {
+	view.Scan(engine.StatePrefix(s, 0), engine.StatePrefix(s+1, 0), func(_, _ []byte) bool {
+		rows++
+		return true
+	})
+	return rows
 }
 
 // readPlan plans the pipeline of the job again, which gives the plan it runs with.

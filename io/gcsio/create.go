@@ -35,6 +35,9 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func (s *store) Create(ctx context.Context, key string, c blob.Content) (existed bool, err error) {
+	if err := blob.CheckKey(key); err != nil {
+		return false, err
+	}
 	existed, err = s.create(ctx, key, c)
 	if err != nil {
 		return false, s.fail(key, err)

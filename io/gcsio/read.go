@@ -25,6 +25,9 @@ import (
 const page = 1000
 
 func (s *store) Stat(ctx context.Context, key string) (blob.Object, error) {
+	if err := blob.CheckKey(key); err != nil {
+		return blob.Object{}, err
+	}
 	o, err := s.stat(ctx, key)
 	if err != nil {
 		return blob.Object{}, s.fail(key, err)

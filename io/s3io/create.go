@@ -39,6 +39,9 @@ const (
 const goodbye = 5 * time.Second
 
 func (s *store) Create(ctx context.Context, key string, c blob.Content) (existed bool, err error) {
+	if err := blob.CheckKey(key); err != nil {
+		return false, err
+	}
 	existed, err = s.create(ctx, key, c)
 	if err != nil {
 		return false, s.fail(key, err)

@@ -20,6 +20,9 @@ import (
 )
 
 func (s *store) Stat(ctx context.Context, key string) (blob.Object, error) {
+	if err := blob.CheckKey(key); err != nil {
+		return blob.Object{}, err
+	}
 	o, err := s.stat(ctx, key)
 	if err != nil {
 		return blob.Object{}, s.fail(key, err)

@@ -119,10 +119,10 @@ func writeTables(w io.Writer, job *runner.Inspection) error {
 	row(t, "key groups", fmt.Sprint(job.KeyGroups))
 	row(t, "on disk", fmt.Sprintf("%d bytes", job.Bytes))
 	row(t)
-	row(t, "STAGE", "KIND", "INPUT WATERMARK", "OUTPUT WATERMARK", "MAILBOX", "BYTES", "TIMERS", "IN", "OUT", "LATE", "DEAD", "RETRIES", "WAITS FOR", "TRANSFORMS")
+	row(t, "STAGE", "KIND", "INPUT WATERMARK", "OUTPUT WATERMARK", "MAILBOX", "BYTES", "TIMERS", "STATE", "IN", "OUT", "LATE", "DEAD", "RETRIES", "WAITS FOR", "TRANSFORMS")
 	for _, s := range job.Stages {
 		row(t, fmt.Sprint(s.ID), s.Kind, s.InputWatermark, s.OutputWatermark,
-			fmt.Sprint(s.MailboxElements), fmt.Sprint(s.MailboxBytes), fmt.Sprint(s.Timers),
+			fmt.Sprint(s.MailboxElements), fmt.Sprint(s.MailboxBytes), fmt.Sprint(s.Timers), fmt.Sprint(s.StateRows),
 			fmt.Sprint(s.In), join(s.Out), fmt.Sprint(s.Late), fmt.Sprint(s.Dead), fmt.Sprint(s.Retries), orDash(s.WaitsFor), s.Name)
 	}
 	if len(job.Metrics) > 0 {
