@@ -129,6 +129,7 @@ func TestFlinkJobServerScript(t *testing.T) {
 // TestFlinkJobServerBounded runs the three pipelines whole: 1,754,155 transactions twice, and a day of
 // thermometers. Value state costs Flink about a millisecond an element.
 func TestFlinkJobServerBounded(t *testing.T) {
+	t.Setenv("FLINK_TASK_HEAP", "3072") // In batch Flink holds the groups of a key in memory.
 	c := startCluster(t)
 	t.Run("frauddetection", func(t *testing.T) {
 		needTime(t, 3*time.Hour)

@@ -35,7 +35,6 @@ type jobServer struct {
 	state     jobpb.JobState_Enum
 	cancelled chan struct{} // Closed by the first Cancel.
 	cancels   int
-	flinkJob  string // The state of the job in Flink, which Cancel does not change.
 }
 
 // ending is the last state of a job, and the error that is reported after it.
@@ -52,7 +51,7 @@ func startJobServer(t *testing.T) *jobServer {
 	}
 	s := &jobServer{
 		addr: listener.Addr().String(), running: make(chan struct{}), ending: make(chan ending, 1),
-		cancelled: make(chan struct{}), state: jobpb.JobState_STOPPED, flinkJob: "RUNNING",
+		cancelled: make(chan struct{}), state: jobpb.JobState_STOPPED,
 	}
 	server := grpc.NewServer()
 	jobpb.RegisterJobServiceServer(server, s)

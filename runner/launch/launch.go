@@ -3,7 +3,8 @@
 // Package launch is the main function of a pipeline: it reads the flags, builds the pipeline, runs
 // it on the runner that --runner names, shows how it goes, and says at the end what went in and
 // what came of it. Hornbeam is the default; prism, direct, flink, dataflow, universal and Beam's
-// other runners are there as well, so that the same program moves by changing flags.
+// other runners are there as well, so that the same program moves by changing flags. Runners that
+// start processes start the program itself, as a worker.
 package launch
 
 import (
@@ -143,7 +144,7 @@ func Run(p Program, stdout, stderr io.Writer) int {
 	if name == runner.Name {
 		err = runHornbeam(ctx, p, stdout, stderr)
 	} else {
-		err = runRemote(ctx, remoteOf(name), p, stdout, stderr)
+		err = runRemote(ctx, name, p, stdout, stderr)
 	}
 	switch {
 	case err == nil:
@@ -174,6 +175,9 @@ func command() string {
 }
 
 func runHornbeam(ctx context.Context, p Program, stdout, stderr io.Writer) error {
+	if err := misplaced(runner.Name, nil); err != nil {
+		return err
+	}
 	opt, err := runner.FlagOptions()
 	if err != nil {
 		return err

@@ -5,8 +5,11 @@ package launch
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
@@ -68,8 +71,9 @@ func remoteOf(name string) *remote {
 // errDetached says that this program no longer waits for a job that goes on.
 var errDetached = errors.New("the job goes on")
 
-func runRemote(ctx context.Context, r *remote, p Program, stdout, stderr io.Writer) error {
-	if err := r.configure(p); err != nil {
+func runRemote(ctx context.Context, name string, p Program, stdout, stderr io.Writer) error {
+	r := remoteOf(name)
+	if err := errors.Join(misplaced(name, append(r.flags, "job_id")), r.configure(p)); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -100,6 +104,23 @@ func runRemote(ctx context.Context, r *remote, p Program, stdout, stderr io.Writ
 	}
 	report(stdout, p, s)
 	return nil
+}
+
+// remoteOnly are flags of this package that some runners do not read.
+var remoteOnly = []string{"job_id", "runner_option", "worker_path"}
+
+// misplaced refuses flags that would do nothing on a runner.
+func misplaced(name string, known []string) error {
+	var given []string
+	flag.Visit(func(f *flag.Flag) {
+		if slices.Contains(remoteOnly, f.Name) && !slices.Contains(known, f.Name) {
+			given = append(given, "--"+f.Name)
+		}
+	})
+	if given == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: not for --runner=%s", strings.Join(given, ", "), name)
 }
 
 // running is the state of a job that is not waited for.

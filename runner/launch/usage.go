@@ -51,6 +51,7 @@ func usage(w io.Writer, p Program) {
 		for _, name := range group.flags {
 			printFlag(w, name)
 		}
+		fmt.Fprintf(w, "\nExamples:\n%s", strings.ReplaceAll(group.examples, "PROGRAM", p.Name))
 	}
 	if !slices.Contains(os.Args[1:], "--help_all") && !slices.Contains(os.Args[1:], "-help_all") {
 		fmt.Fprintf(w, "\nAdd --help_all for the flags of Beam's other runners.\n")
@@ -67,13 +68,22 @@ func usage(w io.Writer, p Program) {
 
 // remoteGroup are the flags of runners that have the same.
 type remoteGroup struct {
-	runners string
-	flags   []string
+	runners  string
+	flags    []string
+	examples string // With PROGRAM for the name of the pipeline.
 }
 
 // remoteFlags are the flags of remotes, by the names that people use.
 func remoteFlags() []remoteGroup {
-	return []remoteGroup{{"flink and universal", portableFlags}, {dataflowName, dataflowFlags}}
+	return []remoteGroup{
+		{"flink and universal", portableFlags, `  PROGRAM --runner=flink --endpoint=localhost:8099 --environment_type=LOOPBACK
+  PROGRAM --runner=flink --endpoint=flink:8099 --worker_path=/opt/hornbeam/PROGRAM --async \
+      --runner_option=checkpointing_interval=5000
+`},
+		{dataflowName, dataflowFlags, `  PROGRAM --runner=dataflow --project=PROJECT --region=europe-west1 --staging_location=gs://BUCKET/staging \
+      --input='kafka://broker:9092/cards' --output=gs://BUCKET/results
+`},
+	}
 }
 
 func asked() bool {
