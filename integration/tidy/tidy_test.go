@@ -65,7 +65,7 @@ var wrapped = map[string]string{
 	"github.com/cockroachdb/pebble/":                    "runner/internal/store runner/internal/sim", // sim crashes its file system.
 	"github.com/twmb/franz-go/":                         "io/kafkaio fixtures/cmd/fixtures integration/connectors",
 	"github.com/aws/":                                   "io/s3io io/kinesisio integration/",
-	"cloud.google.com/go/storage":                       "io/gcsio integration/",
+	"cloud.google.com/go/storage":                       "io/gcsio runner/launch integration/",
 	"github.com/apache/beam/sdks/v2/go/pkg/":            "runner runner/launch runner/internal/planner runner/internal/worker/embedded transforms/ io/ pipelines/ fixtures/ integration/",
 	"google.golang.org/protobuf/":                       "runner runner/launch runner/internal/planner runner/internal/worker/embedded integration/dataflow/fake",
 	"google.golang.org/api/dataflow/":                   "runner/launch integration/dataflow/fake",
