@@ -224,6 +224,26 @@ func TestPurity(t *testing.T) {
 // clock are the functions of package time that depend on the world.
 var clock = strings.Fields("Now Since Until Sleep After AfterFunc Tick NewTimer NewTicker Local LoadLocation")
 
+// Results of transforms depend on event time and never on when they are computed, or where.
+func TestTransformsReadNoClock(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.isTest || !strings.HasPrefix(s.pkg, "transforms/") {
+			continue
+		}
+		ast.Inspect(s.File, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			x, ok := sel.X.(*ast.Ident)
+			if ok && (x.Name == "time" && slices.Contains(clock, sel.Sel.Name) || x.Name == "timers" && strings.Contains(sel.Sel.Name, "ProcessingTime")) {
+				t.Errorf("%s: a transform does not follow the clock of the machine (%s.%s)", s.line(n), x.Name, sel.Sel.Name)
+			}
+			return true
+		})
+	}
+}
+
 func TestPackageComments(t *testing.T) {
 	docs := map[string][]string{}
 	for _, s := range sources(t) {

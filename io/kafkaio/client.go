@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	fetchWait      = 500 * time.Millisecond // How long a broker waits for records before it answers with none.
+	fetchWait      = 500 * time.Millisecond // How long a broker waits for records of a bounded read before it answers with none.
 	attemptTimeout = 10 * time.Second       // After which one request counts as failed.
 	keepUnused     = time.Minute            // After which a client that nobody uses is closed.
 )
@@ -309,7 +309,10 @@ func (c *client) fetch(ctx context.Context, r Restriction, pos int64, o fetchOpt
 func fetchRequest(r Restriction, p partState, pos int64, o fetchOptions) *kmsg.FetchRequest {
 	req := kmsg.NewPtrFetchRequest()
 	req.ReplicaID = -1
-	req.MaxWaitMillis = int32(fetchWait.Milliseconds())
+	req.MaxWaitMillis = 0 // A runner that splits while a broker waits never learns that the partition is quiet.
+	if r.bounded() {
+		req.MaxWaitMillis = int32(fetchWait.Milliseconds())
+	}
 	req.MinBytes = 1
 	req.MaxBytes = o.bytes
 	req.SessionEpoch = -1

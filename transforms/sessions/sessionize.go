@@ -23,8 +23,8 @@ func init() {
 	beam.RegisterType(reflect.TypeFor[Totals]())
 	beam.RegisterCoder(reflect.TypeFor[Totals](), encodeTotals, decodeTotals)
 	register.DoFn5x0[beam.EventTime, string, Visit, func(string, Totals), func(dlq.BadRecord)](&TotalFn{})
-	register.DoFn4x0[beam.PaneInfo, string, Totals, func(Session)](&SessionFn{})
-	register.Function2x1(add)
+	register.DoFn4x0[beam.PaneInfo, string, func(*Totals) bool, func(Session)](&SessionFn{})
+	register.Iter1[Totals]()
 	register.Emitter2[string, Totals]()
 	register.Emitter1[Session]()
 	register.Emitter1[dlq.BadRecord]()
@@ -40,9 +40,10 @@ type Config struct {
 	// Gap is how long a customer does nothing between two sessions; 0 means 30 minutes.
 	Gap time.Duration
 	// Lateness is how long after its end a session can still grow. A late visit within it gives
-	// the session once more, whole, with a higher Revision; sessions of the same customer that
-	// overlap it, and were written before, are void. A later visit is a session of its own, or
-	// is dropped and counted by the runner if its own window has expired.
+	// the session once more, whole: with a higher Revision if its end has stayed, else as a new
+	// session that covers the old one. Sessions of the same customer that lie within it, and were
+	// written before, are void. A later visit is a session of its own, or is dropped and counted
+	// by the runner if its own window has expired.
 	Lateness time.Duration
 }
 
@@ -80,8 +81,8 @@ func TrySessionize(s beam.Scope, visits beam.PCollection, cfg Config) (Result, e
 	totals, dead := beam.ParDo2(s, &TotalFn{}, visits)
 	windowed := beam.WindowInto(s, window.NewSessions(cfg.Gap), totals,
 		beam.Trigger(trigger.Default()), beam.AllowedLateness(cfg.Lateness), beam.PanesAccumulate())
-	sums := beam.CombinePerKey(s, add, windowed)
-	global := beam.WindowInto(s, window.NewGlobalWindows(), beam.ParDo(s, &SessionFn{}, sums))
+	// No Combine: the Go SDK's loses the pane, which has the revision.
+	global := beam.WindowInto(s, window.NewGlobalWindows(), beam.ParDo(s, &SessionFn{}, beam.GroupByKey(s, windowed)))
 	return Result{Sessions: global, Dead: dead}, nil
 }
 
@@ -132,11 +133,16 @@ func (fn *TotalFn) ProcessElement(at beam.EventTime, customer string, v Visit, e
 	emit(customer, Totals{millis, millis, 1, v.Cents})
 }
 
-// SessionFn makes a session of the totals of a session window.
+// SessionFn makes a session of the totals of the visits of a session window.
 type SessionFn struct{}
 
 // ProcessElement keeps the timestamp, which is the end of the window: the time of the last visit is
 // behind the watermark by now.
-func (fn *SessionFn) ProcessElement(pane beam.PaneInfo, customer string, t Totals, emit func(Session)) {
+func (fn *SessionFn) ProcessElement(pane beam.PaneInfo, customer string, next func(*Totals) bool, emit func(Session)) {
+	var t, visit Totals
+	next(&t)
+	for next(&visit) {
+		t = add(t, visit)
+	}
 	emit(Session{customer, t.First, t.Last, t.Count, t.Cents, max(pane.Index, 0)})
 }

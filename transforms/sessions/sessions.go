@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
 // Visit is one thing a customer does; when it happened is the event time of the element.
@@ -19,25 +20,31 @@ type Visit struct {
 
 // Session is a maximal run of visits of one customer.
 type Session struct {
-	Customer     string `beam:"customer"`
+	Customer     string `beam:"customer"`     // Any bytes.
 	Start        int64  `beam:"start"`        // Event time of the first visit, ms since 1970.
 	End          int64  `beam:"end"`          // Event time of the last visit, ms since 1970; the gap after it is not included.
 	Transactions int64  `beam:"transactions"` // How many visits.
 	Cents        int64  `beam:"cents"`        // The sum of what was spent.
-	Revision     int64  `beam:"revision"`     // Above 0 if the session was written before and late visits changed it.
+	Revision     int64  `beam:"revision"`     // Above 0 if the session was written before, with the same end, and late visits changed it.
 }
 
 // MarshalJSON writes times as RFC 3339 and the amount as a decimal number in a string. A revision
-// of 0 is left out.
+// of 0 is left out. JSON holds text only: a customer that is not UTF-8 is there twice, readable in
+// "customer" and as base64 of the bytes in "customer_bytes", so that no two become one.
 func (s Session) MarshalJSON() ([]byte, error) {
+	var raw []byte
+	if !utf8.ValidString(s.Customer) {
+		raw = []byte(s.Customer)
+	}
 	return json.Marshal(struct {
 		Customer     string `json:"customer"`
+		Bytes        []byte `json:"customer_bytes,omitempty"`
 		Start        string `json:"start"`
 		End          string `json:"end"`
 		Transactions int64  `json:"transactions"`
 		Amount       string `json:"amount"`
 		Revision     int64  `json:"revision,omitempty"`
-	}{s.Customer, instant(s.Start), instant(s.End), s.Transactions, Amount(s.Cents), s.Revision})
+	}{s.Customer, raw, instant(s.Start), instant(s.End), s.Transactions, Amount(s.Cents), s.Revision})
 }
 
 func instant(millis int64) string { return time.UnixMilli(millis).UTC().Format(time.RFC3339Nano) }

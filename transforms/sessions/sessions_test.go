@@ -30,6 +30,7 @@ func init() {
 	register.Function1x2(byName)
 	register.Function1x1(spent)
 	register.Function1x1(one)
+	register.Function1x1(visits)
 	register.DoFn1x0[sessions.Session](&printFn{})
 }
 
@@ -148,6 +149,94 @@ func TestSecondGroupingDoesNotMerge(t *testing.T) {
 	passert.Count(s, r.Dead, "dead letters", 1)
 	ptest.RunAndValidate(t, p)
 }
+
+// TestMidnightDoesNotCut has a visitor in Athens around midnight, out of order (FC-17). The gap is
+// counted from the last visit, wherever the day ends.
+func TestMidnightDoesNotCut(t *testing.T) {
+	midnight := time.Date(2026, 1, 15, 0, 0, 0, 0, time.FixedZone("Europe/Athens", 2*3600))
+	after := func(d time.Duration) int64 { return midnight.Add(d).UnixMilli() }
+	four := []time.Duration{5 * time.Minute, -2 * time.Minute, 0, -10 * time.Minute}
+	for _, c := range []struct {
+		next time.Duration
+		want []any
+	}{
+		{35*time.Minute - time.Millisecond, []any{
+			`{"customer":"v","start":"2026-01-14T21:50:00Z","end":"2026-01-14T22:34:59.999Z","transactions":5,"amount":"0.05"}`}},
+		{35 * time.Minute, []any{
+			`{"customer":"v","start":"2026-01-14T21:50:00Z","end":"2026-01-14T22:05:00Z","transactions":4,"amount":"0.04"}`,
+			`{"customer":"v","start":"2026-01-14T22:35:00Z","end":"2026-01-14T22:35:00Z","transactions":1,"amount":"0.01"}`}},
+	} {
+		stream := teststream.NewConfig()
+		for _, d := range append(four[:4:4], c.next) {
+			stream.AddElements(after(d), named{"v", 1})
+		}
+		stream.AdvanceWatermarkToInfinity()
+		p, s := beam.NewPipelineWithRoot()
+		r := sessions.Sessionize(s, beam.ParDo(s, byName, teststream.Create(s, stream)), sessions.Config{Gap: 30 * time.Minute})
+		passert.Equals(s, beam.ParDo(s, text, r.Sessions), c.want...)
+		ptest.RunAndValidate(t, p)
+	}
+}
+
+// TestLateVisits has a visit that comes when its session was written already (FC-5).
+func TestLateVisits(t *testing.T) {
+	const (
+		first  = `{"customer":"ann","start":"1970-01-01T00:00:00Z","end":"1970-01-01T00:00:00Z","transactions":1,"amount":"0.01"}`
+		second = `{"customer":"ann","start":"1970-01-01T00:00:03Z","end":"1970-01-01T00:00:03Z","transactions":1,"amount":"0.01"}`
+		both   = `{"customer":"ann","start":"1970-01-01T00:00:00Z","end":"1970-01-01T00:00:03Z","transactions":2,"amount":"0.02"}`
+		again  = `{"customer":"ann","start":"1970-01-01T00:00:00Z","end":"1970-01-01T00:00:00Z","transactions":2,"amount":"0.02","revision":1}`
+	)
+	for _, c := range []struct {
+		name     string
+		lateness time.Duration
+		late     int64 // Event time of the second visit, in ms.
+		want     []any
+	}{
+		{"without lateness it is a session of its own", 0, 3000, []any{first, second}},
+		{"with lateness the session covers it", 10 * time.Second, 3000, []any{first, both}},
+		{"with lateness and the same end it is a revision", 10 * time.Second, 0, []any{first, again}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			stream := teststream.NewConfig()
+			stream.AddElements(0, named{"ann", 1})
+			stream.AdvanceWatermark(6000)
+			stream.AddElements(c.late, named{"ann", 1})
+			stream.AdvanceWatermark(8000)
+			stream.AdvanceWatermarkToInfinity()
+			p, s := beam.NewPipelineWithRoot()
+			r := sessions.Sessionize(s, beam.ParDo(s, byName, teststream.Create(s, stream)), sessions.Config{Gap: 5 * time.Second, Lateness: c.lateness})
+			passert.Equals(s, beam.ParDo(s, text, r.Sessions), c.want...)
+			ptest.RunAndValidate(t, p)
+		})
+	}
+}
+
+// TestCustomersKeepTheirBytes: no two become one, in state or as JSON (FC-2, FC-16).
+func TestCustomersKeepTheirBytes(t *testing.T) {
+	customers := []string{"4|11", "4", "4\x00", "411", "caf\xe9", "caf\xe8", "caf\ufffd", `caf\xe9`}
+	stream := teststream.NewConfig()
+	for _, c := range customers {
+		stream.AddElements(0, named{c, 1}, named{c, 1})
+	}
+	stream.AdvanceWatermarkToInfinity()
+	p, s := beam.NewPipelineWithRoot()
+	r := sessions.Sessionize(s, beam.ParDo(s, byName, teststream.Create(s, stream)), sessions.Config{})
+	lines := beam.ParDo(s, text, r.Sessions)
+	passert.Count(s, lines, "sessions", len(customers))
+	passert.Count(s, beam.DropValue(s, stats.Count(s, lines)), "different lines", len(customers))
+	passert.Equals(s, beam.ParDo(s, visits, r.Sessions), []any{int64(2), int64(2), int64(2), int64(2), int64(2), int64(2), int64(2), int64(2)}...)
+	ptest.RunAndValidate(t, p)
+
+	b := text(sessions.Session{Customer: "caf\xe9"})
+	var back struct {
+		Bytes []byte `json:"customer_bytes"`
+	}
+	if err := json.Unmarshal([]byte(b), &back); err != nil || string(back.Bytes) != "caf\xe9" {
+		t.Errorf("got %q, %v from %s, want the bytes of the customer", back.Bytes, err, b)
+	}
+}
+
+func visits(s sessions.Session) int64 { return s.Transactions }
 
 func TestConfigIsChecked(t *testing.T) {
 	_, s := beam.NewPipelineWithRoot()

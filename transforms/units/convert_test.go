@@ -187,6 +187,21 @@ func TestHourlyIsExact(t *testing.T) {
 	ptest.RunAndValidate(t, p)
 }
 
+// TestLateMeasurementGivesARevision: the hour is given once more, whole.
+func TestLateMeasurementGivesARevision(t *testing.T) {
+	c := teststream.NewConfig()
+	c.AddElements(0, measurement("a", 0, "1", ""))
+	c.AdvanceWatermark(time.Hour.Milliseconds())
+	c.AddElements(1, measurement("a", time.Millisecond, "2", ""))
+	c.AdvanceWatermarkToInfinity()
+	p, s := beam.NewPipelineWithRoot()
+	hours := units.Hourly(s, teststream.Create(s, c), time.Minute)
+	passert.Equals(s, beam.ParDo(s, aggregateText, beam.WindowInto(s, window.NewGlobalWindows(), hours)),
+		`{"hour":"1970-01-01T00:00:00Z","device":"a","unit":"Cel","count":1,"min":"1","max":"1","mean":"1","sum":"1"}`,
+		`{"hour":"1970-01-01T00:00:00Z","device":"a","unit":"Cel","count":2,"min":"1","max":"2","mean":"1.5","sum":"3","revision":1}`)
+	ptest.RunAndValidate(t, p)
+}
+
 // printed is what the example prints; the runner is in this process.
 var printed struct {
 	sync.Mutex

@@ -28,8 +28,8 @@ func init() {
 	beam.RegisterType(reflect.TypeFor[Summary]())
 	register.Function1x2(keyed)
 	register.Function1x3(summarized)
-	register.Function2x1(merge)
-	register.DoFn4x1[beam.PaneInfo, beam.Window, string, Summary, Aggregate](&AggregateFn{})
+	register.DoFn4x1[beam.PaneInfo, beam.Window, string, func(*Summary) bool, Aggregate](&AggregateFn{})
+	register.Iter1[Summary]()
 	register.DoFn7x1[context.Context, state.Provider, string, Measurement, func(Measurement), func(Measurement), func(dlq.BadRecord), error](&DedupeFn{})
 }
 
@@ -148,8 +148,8 @@ func Hourly(s beam.Scope, measurements beam.PCollection, lateness time.Duration)
 	s = s.Scope("units.Hourly")
 	hours := beam.WindowInto(s, window.NewFixedWindows(time.Hour), measurements,
 		beam.Trigger(trigger.Default()), beam.AllowedLateness(lateness), beam.PanesAccumulate())
-	sums := beam.CombinePerKey(s, merge, beam.ParDo(s, summarized, hours))
-	return beam.ParDo(s, &AggregateFn{}, sums)
+	// No Combine: the Go SDK's loses the pane, which has the revision.
+	return beam.ParDo(s, &AggregateFn{}, beam.GroupByKey(s, beam.ParDo(s, summarized, hours)))
 }
 
 // Summary is what is known of some values: exact fractions as text.
@@ -193,11 +193,16 @@ func fraction(text string) *big.Rat {
 	return x
 }
 
-// AggregateFn makes an aggregate of the summary of a window.
+// AggregateFn makes an aggregate of the summaries of a window.
 type AggregateFn struct{}
 
 // ProcessElement rounds each value once.
-func (fn *AggregateFn) ProcessElement(pane beam.PaneInfo, w beam.Window, key string, s Summary) Aggregate {
+func (fn *AggregateFn) ProcessElement(pane beam.PaneInfo, w beam.Window, key string, next func(*Summary) bool) Aggregate {
+	var s, one Summary
+	next(&s)
+	for next(&one) {
+		s = merge(s, one)
+	}
 	device, metric, unit := splitKey(key)
 	decimal := func(x *big.Rat) string {
 		text, _ := formatDecimal(x, DefaultDigits)
