@@ -99,7 +99,7 @@ func TestDataflowDryRun(t *testing.T) {
 	r := run(t, 0, c.env, job, c.flags(written, "--dry_run")...)
 	wantAll(t, r.stdout, "nothing was sent, for this is a dry run")
 	wantAll(t, r.stderr, "JOB_TYPE_BATCH") // The job itself.
-	objects, _, err := c.storage.ListObjects(bucket, "", "", false)
+	objects, _, err := c.storage.ListObjectsWithOptions(bucket, fakestorage.ListOptions{})
 	if err != nil || len(objects) != 0 || c.Submissions() != 0 {
 		t.Errorf("got %d objects and %d submissions (%v), want none", len(objects), c.Submissions(), err)
 	}
@@ -245,7 +245,7 @@ func remoteLines(t *testing.T, c *cloud, folder bool) []string {
 	if folder {
 		prefix = "out/"
 	}
-	objects, _, err := c.storage.ListObjects(bucket, prefix, "", false)
+	objects, _, err := c.storage.ListObjectsWithOptions(bucket, fakestorage.ListOptions{Prefix: prefix})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,11 +17,11 @@ const checkTimeout = 10 * time.Second
 
 // Check says whether a broker answers and has the topic. It is for programs that want to tell their
 // user before a pipeline begins; Read and Write do not need it.
-func Check(ctx context.Context, brokers []string, topic string) error {
+func Check(ctx context.Context, brokers []string, access Access, topic string) error {
 	if err := checkTopic(brokers, topic); err != nil {
 		return fmt.Errorf("kafkaio: %w", err)
 	}
-	c, err := clients.acquire(brokers)
+	c, err := clients.acquire(brokers, access)
 	if err != nil {
 		return err
 	}
@@ -31,6 +31,8 @@ func Check(ctx context.Context, brokers []string, topic string) error {
 	meta, err := c.adm.Metadata(ctx, topic)
 	where := strings.Join(brokers, ",")
 	switch {
+	case errors.Is(err, kerr.SaslAuthenticationFailed):
+		return fmt.Errorf("kafkaio: %s does not accept user and password (%w)", where, err)
 	case err != nil:
 		return fmt.Errorf("kafkaio: no answer from %s; is the broker running there? (%w)", where, err)
 	case errors.Is(meta.Topics[topic].Err, kerr.UnknownTopicOrPartition):

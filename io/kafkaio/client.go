@@ -23,18 +23,24 @@ const (
 )
 
 // clients are shared by all DoFns of a process: a connection per bundle would be far too slow.
-var clients = pool{byBrokers: map[string]*client{}}
+var clients = pool{byCluster: map[clusterKey]*client{}}
 
-// pool holds one client per list of brokers.
+// pool holds one client per list of brokers and way to be let in.
 type pool struct {
-	mu        sync.Mutex // Guards byBrokers and the users and closing of its clients.
-	byBrokers map[string]*client
+	mu        sync.Mutex // Guards byCluster and the users and closing of its clients.
+	byCluster map[clusterKey]*client
+}
+
+type clusterKey struct {
+	brokers string
+	access  Access
 }
 
 // client talks to one cluster. Fetches are its own requests, not a kgo consumer's, because a restriction needs
 // what a consumer hides: the position after records that are not there.
 type client struct {
 	brokers string
+	key     clusterKey
 	kgo     *kgo.Client
 	adm     *kadm.Client
 
@@ -60,25 +66,29 @@ type partState struct {
 }
 
 // acquire returns the client for the brokers; each call needs one to release.
-func (p *pool) acquire(brokers []string) (*client, error) {
-	key := strings.Join(brokers, ",")
+func (p *pool) acquire(brokers []string, access Access) (*client, error) {
+	key := clusterKey{strings.Join(brokers, ","), access}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := p.byBrokers[key]
+	c := p.byCluster[key]
 	if c == nil {
-		cl, err := kgo.NewClient(
+		opts, err := access.options()
+		if err != nil {
+			return nil, fmt.Errorf("kafkaio: brokers %s: %w", key.brokers, err)
+		}
+		cl, err := kgo.NewClient(append(opts,
 			kgo.SeedBrokers(brokers...),
 			kgo.ClientID("hornbeam-read"),
 			kgo.DialTimeout(5*time.Second),
 			kgo.RequestRetries(2), // The callers try again themselves, and know when to stop.
 			kgo.RetryTimeout(5*time.Second),
 			kgo.MetadataMinAge(100*time.Millisecond),
-		)
+		)...)
 		if err != nil {
-			return nil, fmt.Errorf("kafkaio: brokers %s: %w", key, err)
+			return nil, fmt.Errorf("kafkaio: brokers %s: %w", key.brokers, err)
 		}
-		c = &client{brokers: key, kgo: cl, adm: kadm.NewClient(cl), parts: map[partKey]*partState{}}
-		p.byBrokers[key] = c
+		c = &client{brokers: key.brokers, key: key, kgo: cl, adm: kadm.NewClient(cl), parts: map[partKey]*partState{}}
+		p.byCluster[key] = c
 	}
 	if c.closing != nil {
 		c.closing.Stop()
@@ -99,7 +109,7 @@ func (p *pool) release(c *client) {
 		p.mu.Lock()
 		unused := c.closing == timer
 		if unused {
-			delete(p.byBrokers, c.brokers)
+			delete(p.byCluster, c.key)
 		}
 		p.mu.Unlock()
 		if unused {

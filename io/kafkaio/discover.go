@@ -32,6 +32,7 @@ const newTopicTakes = 3 * time.Second
 // lister finds the partitions of a topic.
 type lister struct {
 	Brokers []string
+	Access  Access
 	Topic   string
 	From    Position
 	To      Position
@@ -42,7 +43,7 @@ type lister struct {
 
 // Setup implements a DoFn.
 func (l *lister) Setup() (err error) {
-	l.client, err = clients.acquire(l.Brokers)
+	l.client, err = clients.acquire(l.Brokers, l.Access)
 	return err
 }
 

@@ -39,19 +39,26 @@ import (
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/sdf"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/state"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 )
 
 func init() {
-	for _, v := range []any{Record{}, Header{}, DeadLetter{}, Restriction{}, WatermarkState{}, partition{}, discovery{}} {
+	for _, v := range []any{Record{}, Header{}, DeadLetter{}, Restriction{}, WatermarkState{}, partition{}, discovery{}, numbering{}, progress{}, Access{}} {
 		beam.RegisterType(reflect.TypeOf(v))
 	}
 	register.DoFn3x1[context.Context, []byte, func(partition), error](&listFn{})
 	register.DoFn5x2[context.Context, *floor, *sdf.LockRTracker, []byte, func(beam.EventTime, partition), sdf.ProcessContinuation, error](&discoverFn{})
 	register.DoFn6x2[context.Context, *estimator, *sdf.LockRTracker, partition, func(beam.EventTime, Record), func(DeadLetter), sdf.ProcessContinuation, error](&readFn{})
 	register.DoFn6x1[context.Context, *estimator, *sdf.LockRTracker, partition, func(beam.EventTime, Record), func(DeadLetter), error](&readBoundedFn{})
-	register.DoFn3x1[context.Context, []byte, []byte, error](&writeKVFn{})
-	register.DoFn2x1[context.Context, Record, error](&writeRecordFn{})
+	register.DoFn3x1[context.Context, Record, func(DeadLetter), error](&writeFn{})
+	register.DoFn2x0[Record, func(int64, []byte)](&shardFn{})
+	register.DoFn3x0[int64, func(*[]byte) bool, func(int64, []byte)](&gatherFn{})
+	register.DoFn4x1[state.Provider, int64, []byte, func(int64, []byte), error](&numberFn{})
+	register.DoFn5x1[context.Context, state.Provider, int64, []byte, func(DeadLetter), error](&commitFn{})
+	register.Function2x1(asRecord)
+	register.Emitter2[int64, []byte]()
+	register.Iter1[[]byte]()
 	register.Emitter1[partition]()
 	register.Emitter2[beam.EventTime, partition]()
 	register.Emitter2[beam.EventTime, Record]()
@@ -72,6 +79,7 @@ type Record struct {
 	Tombstone bool  // The record has no value, which is not an empty one.
 	Timestamp int64 // Milliseconds since 1970; -1 when the producer gave none.
 	Headers   []Header
+	Schema    int32 // With a registry: the id of the schema that the value had.
 }
 
 // Header is a header of a record.
@@ -80,9 +88,10 @@ type Header struct {
 	Value []byte
 }
 
-// DeadLetter is a record that has no acceptable event time, and why.
+// DeadLetter is a record that cannot be read or written, and why. Of a read it names topic, partition and offset
+// and has the value as it is in the topic.
 type DeadLetter struct {
-	Code   string // FUTURE or BAD_TIME.
+	Code   string // FUTURE or BAD_TIME; with a registry NO_SCHEMA, UNKNOWN_SCHEMA, BAD_SCHEMA, BAD_AVRO or BAD_JSON; those of Write are there.
 	Error  string
 	Record Record
 }
@@ -120,8 +129,18 @@ const (
 type ReadConfig struct {
 	Brokers []string // HOST:PORT each.
 	Topic   string
+	Access  Access
 	From    Position
 	To      Position // When set, the read is bounded; its end is fixed when it starts.
+
+	// Registry is the URL of a schema registry. When it is set, each value begins with a zero byte and the id of
+	// its schema, as registry clients write it, and becomes JSON: an Avro value as in Avro's JSON encoding, without
+	// the types of unions and with sorted names: a timestamp, time or date is the number its schema counts in, bytes, fixed and
+	// decimals are strings of the code points 0 to 255. A JSON value is handed on and not held against its schema.
+	// Keys and tombstones stay as they are. A registry that does not answer is waited for; a value that does not
+	// fit is a dead letter.
+	Registry     string
+	RegistryAuth string // A reference (see Access) to USER:PASSWORD, for a registry that asks for it.
 
 	ReadUncommitted bool // Also what transactions have not committed; else only what is committed.
 
@@ -156,7 +175,7 @@ func (c ReadConfig) withDefaults() (ReadConfig, error) {
 	if c.FetchBytes == 0 {
 		c.FetchBytes = 4 << 20
 	}
-	errs := []error{checkTopic(c.Brokers, c.Topic), c.From.check("From"), c.To.check("To")}
+	errs := []error{checkTopic(c.Brokers, c.Topic), c.Access.check(), checkRegistry(c.Registry, c.RegistryAuth), c.From.check("From"), c.To.check("To")}
 	if c.To.Kind == "earliest" {
 		errs = append(errs, errors.New("To is earliest: a read has nothing to end with there"))
 	}

@@ -29,7 +29,7 @@ func Read(s beam.Scope, cfg ReadConfig) (records, dead beam.PCollection) {
 		panic(fmt.Sprintf("kafkaio.Read: %v", err))
 	}
 	r := reader{
-		Brokers: cfg.Brokers, ReadUncommitted: cfg.ReadUncommitted, OutOfOrder: cfg.OutOfOrder, IdleAfter: cfg.IdleAfter,
+		Brokers: cfg.Brokers, Access: cfg.Access, Registry: cfg.Registry, RegistryAuth: cfg.RegistryAuth, ReadUncommitted: cfg.ReadUncommitted, OutOfOrder: cfg.OutOfOrder, IdleAfter: cfg.IdleAfter,
 		MaxAhead: cfg.MaxAhead, MaxBehind: cfg.MaxBehind, OffsetGone: cfg.OffsetGone, Timeout: cfg.Timeout, FetchBytes: cfg.FetchBytes,
 		Turn: cfg.Turn,
 	}
@@ -39,7 +39,7 @@ func Read(s beam.Scope, cfg ReadConfig) (records, dead beam.PCollection) {
 			panic(fmt.Sprintf("kafkaio.Read: EventTime %s is a closure or a method, which cannot travel to a worker; write a function with a name", r.EventTime))
 		}
 	}
-	find := lister{Brokers: cfg.Brokers, Topic: cfg.Topic, From: cfg.From, To: cfg.To, Timeout: cfg.Timeout}
+	find := lister{Brokers: cfg.Brokers, Access: cfg.Access, Topic: cfg.Topic, From: cfg.From, To: cfg.To, Timeout: cfg.Timeout}
 	impulse := beam.Impulse(s)
 	switch {
 	case cfg.To.Kind != "":
@@ -54,6 +54,9 @@ func Read(s beam.Scope, cfg ReadConfig) (records, dead beam.PCollection) {
 // reader is what the bounded and the unbounded read share. Its exported fields are those of ReadConfig.
 type reader struct {
 	Brokers         []string
+	Access          Access
+	Registry        string
+	RegistryAuth    string
 	ReadUncommitted bool
 	EventTime       string // The name of the function, or empty.
 	OutOfOrder      time.Duration
@@ -66,6 +69,7 @@ type reader struct {
 	Turn            time.Duration
 
 	client    *client
+	registry  *registry // Nil without one.
 	eventTime func(Record) (time.Time, error)
 
 	records, dead, gone, ahead beam.Counter
@@ -82,6 +86,12 @@ func (r *reader) Setup() error {
 	r.gone = beam.NewCounter(namespace, "offsets_gone")
 	r.ahead = beam.NewCounter(namespace, "records_ahead_of_clock")
 	r.backlog = beam.NewGauge(namespace, "backlog")
+	if r.Registry != "" {
+		var err error
+		if r.registry, err = newRegistry(r.Registry, r.RegistryAuth); err != nil {
+			return err
+		}
+	}
 	if r.EventTime == "" {
 		return nil
 	}
@@ -100,7 +110,7 @@ func (r *reader) Setup() error {
 // connect is also called where Beam calls no Setup: it sizes restrictions with functions that have none.
 func (r *reader) connect() (err error) {
 	if r.client == nil {
-		r.client, err = clients.acquire(r.Brokers)
+		r.client, err = clients.acquire(r.Brokers, r.Access)
 	}
 	return err
 }
@@ -273,7 +283,9 @@ func (r *reader) take(ctx context.Context, in *reading, rest Restriction, b *bat
 			return -1, in.rt.GetError()
 		}
 		pos = k.Offset + 1
-		r.emit(ctx, in, toRecord(k))
+		if err := r.emit(ctx, in, toRecord(k)); err != nil {
+			return -1, err
+		}
 	}
 	if b.next == b.start {
 		return b.next, nil
@@ -311,13 +323,22 @@ func (in *reading) logWait(ctx context.Context, rest Restriction, pos int64, b *
 }
 
 // emit sends a record, or a dead letter, and moves the watermark.
-func (r *reader) emit(ctx context.Context, in *reading, rec Record) {
+func (r *reader) emit(ctx context.Context, in *reading, rec Record) error {
+	original := rec.Value
+	rec, letter, err := r.decode(ctx, rec)
+	if err != nil {
+		return err
+	}
 	now := time.Now()
-	t, letter := r.timeOf(rec, now)
+	var t time.Time
+	if letter == nil {
+		t, letter = r.timeOf(rec, now)
+	}
 	if letter != nil {
+		letter.Record.Value = original
 		r.dead.Inc(ctx, 1)
 		in.dead(*letter)
-		return
+		return nil
 	}
 	if t.Sub(now) > 5*time.Minute { // Only without MaxAhead, or with a larger one.
 		r.ahead.Inc(ctx, 1)
@@ -331,6 +352,22 @@ func (r *reader) emit(ctx context.Context, in *reading, rec Record) {
 	r.records.Inc(ctx, 1)
 	in.emit(at, rec)
 	in.we.sawRecord(at, r.OutOfOrder)
+	return nil
+}
+
+// decode asks the registry, if there is one.
+func (r *reader) decode(ctx context.Context, rec Record) (out Record, letter *DeadLetter, err error) {
+	if r.registry == nil || rec.Tombstone {
+		return rec, nil, nil
+	}
+	err = r.client.patiently(ctx, r.Timeout, nil, func(ctx context.Context) error {
+		out, letter, err = r.registry.decode(ctx, rec)
+		return err
+	})
+	if err != nil {
+		return rec, nil, fmt.Errorf("kafkaio.Read: topic %s, partition %d, offset %d: %w", rec.Topic, rec.Partition, rec.Offset, err)
+	}
+	return out, letter, nil
 }
 
 // timeOf returns the event time of a record, or the dead letter it becomes.

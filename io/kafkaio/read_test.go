@@ -41,7 +41,7 @@ func TestWriteRead(t *testing.T) {
 	for i := range 500 {
 		values = append(values, fmt.Sprint(i))
 	}
-	Write(s, WriteConfig{Brokers: c.ListenAddrs(), Topic: "t"}, beam.ParDo(s, pair, beam.Create(s, values...)))
+	Write(s, WriteConfig{Brokers: c.ListenAddrs(), Topic: "t", ID: "test"}, beam.ParDo(s, pair, beam.Create(s, values...)))
 	ptest.RunAndValidate(t, p)
 	r := newRun(t, config(c))
 	for _, part := range r.parts {
@@ -61,12 +61,12 @@ func TestWriteMissingTopic(t *testing.T) {
 	c := fake(t, 1, nil)
 	w := &writer{Brokers: c.ListenAddrs(), Topic: "missing", Timeout: 5 * time.Second}
 	ctx := context.Background()
-	if err := w.StartBundle(ctx); err != nil {
+	if err := w.start(); err != nil {
 		t.Fatal(err)
 	}
 	err := w.send(ctx, &kgo.Record{Value: []byte("x")})
 	if err == nil {
-		err = w.FinishBundle(ctx)
+		err = w.finish(ctx, nil)
 	}
 	if err == nil || !strings.Contains(err.Error(), "topic missing") || !strings.Contains(err.Error(), "does not exist") {
 		t.Errorf("write to a topic that is not there = %v", err)

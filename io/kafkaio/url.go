@@ -3,6 +3,7 @@
 package kafkaio
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -13,15 +14,39 @@ import (
 
 // ParseURL reads the short form of a ReadConfig,
 //
-//	kafka://HOST:PORT[,HOST:PORT]/TOPIC[?from=POSITION&to=POSITION]
+//	kafka://HOST:PORT[,HOST:PORT]/TOPIC[?from=POSITION&to=POSITION&...]
 //
-// where a position is earliest, latest, offset:N or time:RFC3339. For a write only brokers and topic count.
+// where a position is earliest, latest, offset:N or time:RFC3339. Further parameters are registry, a URL, registry_auth,
+// and those of Access: sasl, user, password, tls=true, ca, cert and key. Secrets are references, like
+// password=env:KAFKA_PASSWORD; a URL that holds one is refused, and not repeated in the error. For a write the
+// positions and the registry do not count.
 func ParseURL(text string) (ReadConfig, error) {
 	cfg, err := parseURL(text)
 	if err != nil {
-		return ReadConfig{}, fmt.Errorf("kafkaio: %q: %w; want kafka://HOST:PORT[,HOST:PORT]/TOPIC?from=earliest|latest|offset:N|time:RFC3339, and the same for to", text, err)
+		return ReadConfig{}, fmt.Errorf("kafkaio: %q: %w; want kafka://HOST:PORT[,HOST:PORT]/TOPIC?from=earliest|latest|offset:N|time:RFC3339, and the same for to", redact(text), err)
 	}
 	return cfg, nil
+}
+
+// harmless are the parameters whose values are shown in errors.
+var harmless = map[string]bool{"from": true, "to": true, "sasl": true, "tls": true}
+
+// redact takes out of a URL what may be a secret, also where it does not belong.
+func redact(text string) string {
+	address, query, has := strings.Cut(text, "?")
+	if i := strings.LastIndex(address, "@"); i >= 0 {
+		address = "kafka://...@" + address[i+1:]
+	}
+	if !has {
+		return address
+	}
+	params := strings.Split(query, "&")
+	for i, p := range params {
+		if name, value, _ := strings.Cut(p, "="); !harmless[name] && !isReference(value) {
+			params[i] = name + "=..."
+		}
+	}
+	return address + "?" + strings.Join(params, "&")
 }
 
 func parseURL(text string) (cfg ReadConfig, err error) {
@@ -31,12 +56,12 @@ func parseURL(text string) (cfg ReadConfig, err error) {
 	}
 	// Not url.Parse: it refuses a list of hosts.
 	rest, query, _ := strings.Cut(rest, "?")
+	if strings.Contains(rest, "@") {
+		return cfg, fmt.Errorf("it holds a user or password; write sasl=MECHANISM&user=NAME&password=env:VARIABLE after the topic")
+	}
 	hosts, topic, ok := strings.Cut(rest, "/")
 	if !ok || topic == "" {
 		return cfg, fmt.Errorf("it names no topic")
-	}
-	if strings.Contains(hosts, "@") {
-		return cfg, fmt.Errorf("it holds a user or password, which is not supported")
 	}
 	for _, b := range strings.Split(hosts, ",") {
 		host, port, err := net.SplitHostPort(b)
@@ -56,7 +81,7 @@ func parseURL(text string) (cfg ReadConfig, err error) {
 	}
 	values, err := url.ParseQuery(strings.ReplaceAll(query, "+", "%2B")) // A + is part of a time's zone.
 	if err != nil {
-		return cfg, err
+		return cfg, errors.New("what follows the ? is not NAME=VALUE&NAME=VALUE with % escapes") // The cause would repeat a part.
 	}
 	for name, v := range values {
 		if len(v) != 1 {
@@ -67,6 +92,24 @@ func parseURL(text string) (cfg ReadConfig, err error) {
 			cfg.From, err = parsePosition(v[0])
 		case "to":
 			cfg.To, err = parsePosition(v[0])
+		case "registry":
+			cfg.Registry = v[0]
+		case "registry_auth":
+			cfg.RegistryAuth = v[0]
+		case "sasl":
+			cfg.Access.SASL = v[0]
+		case "user":
+			cfg.Access.User = v[0]
+		case "password":
+			cfg.Access.Password = v[0]
+		case "tls":
+			cfg.Access.TLS, err = strconv.ParseBool(v[0])
+		case "ca":
+			cfg.Access.CA = v[0]
+		case "cert":
+			cfg.Access.ClientCert = v[0]
+		case "key":
+			cfg.Access.ClientKey = v[0]
 		default:
 			err = fmt.Errorf("not a parameter")
 		}

@@ -17,7 +17,7 @@ import (
 )
 
 // Flags that every pipeline has, in the order in which its help shows them.
-var Flags = []string{"input", "out_of_order", "output", "file_window"}
+var Flags = []string{"input", "out_of_order", "output", "at_least_once", "file_window"}
 
 var (
 	input = flag.String("input", "generator",
@@ -28,6 +28,8 @@ var (
 	output = flag.String("output", "",
 		"Where results go: a folder, or kafka://HOST:PORT/TOPIC.\n"+
 			"Default: out/PIPELINE/JOB. A folder that holds the results of another job is refused.")
+	atLeastOnce = flag.Bool("at_least_once", false,
+		"Write to a topic without transactions: sooner and cheaper, but after a crash records come again.")
 	outOfOrder = flag.Duration("out_of_order", 0,
 		"How far a record from a file or a topic may lie behind the latest one and still be on time.")
 	fileWindow = flag.Duration("file_window", 24*time.Hour,
@@ -40,9 +42,11 @@ type Ends struct {
 	Output     string // As --output, not empty.
 	OutOfOrder time.Duration
 	FileWindow time.Duration
-	JobID      string // Who owns an output folder.
+	JobID      string // Who owns an output folder, or writes to a topic.
 	// Turn is the longest time that a source reads on before it asks to be resumed; 0 is any.
 	Turn time.Duration
+
+	AtLeastOnce bool // A topic may get records again after a crash.
 }
 
 // FromFlags returns the ends that the command line names, for a job of a pipeline.
@@ -53,6 +57,8 @@ func FromFlags(pipeline, jobID string) (Ends, error) {
 		OutOfOrder: *outOfOrder,
 		FileWindow: *fileWindow,
 		JobID:      jobID,
+
+		AtLeastOnce: *atLeastOnce,
 	}
 	if e.Output == "" {
 		e.Output = filepath.Join("out", pipeline, jobID)

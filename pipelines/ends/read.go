@@ -79,7 +79,7 @@ func readFiles(s beam.Scope, e Ends, path string, src Source) (Records, error) {
 func readTopic(s beam.Scope, e Ends, src Source) (Records, error) {
 	cfg, err := kafkaio.ParseURL(e.Input)
 	if err == nil {
-		err = kafkaio.Check(context.Background(), cfg.Brokers, cfg.Topic)
+		err = kafkaio.Check(context.Background(), cfg.Brokers, cfg.Access, cfg.Topic)
 	}
 	if err != nil {
 		return Records{}, fmt.Errorf("--input: %w", err)

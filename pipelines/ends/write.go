@@ -21,6 +21,7 @@ import (
 
 func init() {
 	register.DoFn1x2[[]byte, []byte, []byte](&keyFn{})
+	register.Function1x1(refusedFn)
 }
 
 // Write writes lines, a PCollection<[]byte> with event times, as files NAME-*.jsonl in the folder
@@ -61,14 +62,25 @@ func write(s beam.Scope, e Ends, name string, lines beam.PCollection) error {
 	}
 	cfg, err := kafkaio.ParseURL(e.Output)
 	if err == nil {
-		err = kafkaio.Check(context.Background(), cfg.Brokers, cfg.Topic)
+		err = kafkaio.Check(context.Background(), cfg.Brokers, cfg.Access, cfg.Topic)
 	}
 	if err != nil {
 		return fmt.Errorf("--output: %w", err)
 	}
-	kafkaio.Write(s, kafkaio.WriteConfig{Brokers: cfg.Brokers, Topic: cfg.Topic},
-		beam.ParDo(s, &keyFn{Key: []byte(name)}, lines))
+	refused := kafkaio.Write(s, kafkaio.WriteConfig{
+		Brokers:     cfg.Brokers,
+		Topic:       cfg.Topic,
+		Access:      cfg.Access,
+		AtLeastOnce: e.AtLeastOnce,
+		ID:          e.JobID + "/" + name,
+	}, beam.ParDo(s, &keyFn{Key: []byte(name)}, lines))
+	beam.ParDo0(s, refusedFn, refused)
 	return nil
+}
+
+// refusedFn ends a job whose results the topic does not take: there is no other place for them.
+func refusedFn(d kafkaio.DeadLetter) error {
+	return fmt.Errorf("--output: a result of %d bytes is refused: %s", len(d.Record.Value), d.Error)
 }
 
 // keyFn gives every line the same key.
