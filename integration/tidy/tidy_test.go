@@ -67,7 +67,7 @@ var wrapped = map[string]string{
 	"github.com/aws/":                                   "io/s3io io/kinesisio integration/",
 	"cloud.google.com/go/storage":                       "io/gcsio runner/launch integration/",
 	"github.com/apache/beam/sdks/v2/go/pkg/":            "runner runner/launch runner/internal/planner runner/internal/worker/embedded transforms/ io/ pipelines/ fixtures/ integration/",
-	"google.golang.org/protobuf/":                       "runner runner/launch runner/internal/planner runner/internal/worker/embedded integration/dataflow/fake",
+	"google.golang.org/protobuf/":                       "runner runner/launch runner/internal/planner runner/internal/worker/embedded io/kinesisio integration/dataflow/fake",
 	"google.golang.org/api/dataflow/":                   "runner/launch integration/dataflow/fake",
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/model/": "runner runner/launch runner/internal/planner runner/internal/worker/embedded integration/dataflow/fake",
 }

@@ -1,0 +1,442 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kinesisio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+)
+
+const (
+	attemptTimeout = 10 * time.Second // After which one request counts as failed.
+	longestWait    = 2 * time.Second  // Between two attempts.
+)
+
+// place is where a stream is.
+type place struct {
+	Region   string
+	Endpoint string
+	Stream   string
+}
+
+func (p place) String() string {
+	text := "stream " + p.Stream
+	if p.Endpoint != "" {
+		text += " at " + p.Endpoint
+	}
+	return text
+}
+
+// clients are shared by all DoFns of a process. They hold no connection that would have to be closed.
+var clients = struct {
+	mu sync.Mutex // Guards of.
+	of map[place]*client
+}{of: map[place]*client{}}
+
+// client reads and writes one stream.
+type client struct {
+	where place
+	api   *kinesis.Client
+
+	mu     sync.Mutex // Guards what follows.
+	paces  map[string]time.Time
+	parts  map[partID]*partState
+	behind map[partID]int64 // Milliseconds behind the latest record, as last seen.
+	stream *streamFacts
+}
+
+// partState is where the last read of a part has ended; all of it can be asked for again.
+type partState struct {
+	at   Place
+	last *batch // What is left of the last read from this place; without records it tells how to go on.
+}
+
+// streamFacts change never, or hardly ever.
+type streamFacts struct {
+	created   int64 // Milliseconds.
+	retention time.Duration
+}
+
+// connect returns the client of a stream. The first call looks for the region; credentials are looked for by the
+// first request.
+func connect(ctx context.Context, where place) (*client, error) {
+	clients.mu.Lock()
+	defer clients.mu.Unlock()
+	if c := clients.of[where]; c != nil {
+		return c, nil
+	}
+	var options []func(*config.LoadOptions) error
+	if where.Region != "" {
+		options = append(options, config.WithRegion(where.Region))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return nil, fmt.Errorf("kinesisio: configuration of AWS: %w", err)
+	}
+	if cfg.Region == "" {
+		return nil, errors.New("kinesisio: no region: set it in the address (region=eu-central-1) or in AWS_REGION")
+	}
+	api := kinesis.NewFromConfig(cfg, func(o *kinesis.Options) {
+		o.Retryer = aws.NopRetryer{} // patiently knows when to stop.
+		if where.Endpoint != "" {
+			o.BaseEndpoint = aws.String(where.Endpoint)
+		}
+	})
+	c := &client{where: where, api: api, paces: map[string]time.Time{}, parts: map[partID]*partState{}, behind: map[partID]int64{}}
+	clients.of[where] = c
+	return c, nil
+}
+
+// forget drops the clients, as a new process would begin; for tests.
+func forget() {
+	clients.mu.Lock()
+	defer clients.mu.Unlock()
+	clear(clients.of)
+}
+
+// permanentError is one that no repetition cures.
+type permanentError struct{ error }
+
+func (e permanentError) Unwrap() error { return e.error }
+
+// permanent are the answers of Kinesis that no repetition cures. What is not here is tried again: throttling
+// (ProvisionedThroughputExceededException, LimitExceededException, KMSThrottlingException), failures of the service, a
+// stream that is being changed (ResourceInUseException), tokens that can be had anew (ExpiredIteratorException,
+// ExpiredNextTokenException, ExpiredTokenException), and what never reached the service.
+var permanent = map[string]bool{
+	"AccessDeniedException": true, "InvalidArgumentException": true, "ResourceNotFoundException": true, "ValidationException": true,
+	"KMSAccessDeniedException": true, "KMSDisabledException": true, "KMSInvalidStateException": true, "KMSNotFoundException": true,
+	"KMSOptInRequired": true, "UnrecognizedClientException": true, "InvalidSignatureException": true, "IncompleteSignature": true,
+	"InvalidClientTokenId": true, "MissingAuthenticationTokenException": true, "SerializationException": true, "UnknownOperationException": true,
+}
+
+// code is the name of the service's answer, or empty.
+func code(err error) string {
+	var answer interface{ ErrorCode() string }
+	if errors.As(err, &answer) {
+		return answer.ErrorCode()
+	}
+	return ""
+}
+
+func isPermanent(err error) bool {
+	var gone *goneError
+	var sure permanentError
+	return errors.As(err, &gone) || errors.As(err, &sure) || permanent[code(err)]
+}
+
+// errStopped says that the restriction was split while the service was away.
+var errStopped = errors.New("stopped")
+
+// patiently repeats an action while its error may pass, for at most the timeout. It returns errStopped when stop,
+// which may be nil, says so between two attempts.
+func (c *client) patiently(ctx context.Context, timeout time.Duration, stop func() bool, act func(context.Context) error) error {
+	wait := 100 * time.Millisecond
+	deadline := time.Now().Add(timeout)
+	for {
+		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
+		err := act(attempt)
+		cancel()
+		if err == nil || isPermanent(err) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return errors.Join(ctx.Err(), err)
+		}
+		if time.Now().Add(wait).After(deadline) {
+			return fmt.Errorf("kinesisio: %v: no success for %v: %w", c.where, timeout, err)
+		}
+		pause(ctx, wait)
+		if stop != nil && stop() {
+			return errStopped
+		}
+		wait = min(2*wait, longestWait)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// pace waits until a shard may be read again.
+func (c *client) pace(ctx context.Context, shard string, gap time.Duration) {
+	c.mu.Lock()
+	now := time.Now()
+	at := c.paces[shard]
+	if at.Before(now) {
+		at = now
+	}
+	c.paces[shard] = at.Add(gap)
+	c.mu.Unlock()
+	pause(ctx, at.Sub(now))
+}
+
+// facts asks for the time of the stream's creation and how long it keeps records.
+func (c *client) facts(ctx context.Context) (streamFacts, error) {
+	c.mu.Lock()
+	known := c.stream
+	c.mu.Unlock()
+	if known != nil {
+		return *known, nil
+	}
+	out, err := c.api.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &c.where.Stream})
+	if err != nil {
+		return streamFacts{}, fmt.Errorf("describe %v: %w", c.where, err)
+	}
+	d := out.StreamDescriptionSummary
+	found := streamFacts{created: aws.ToTime(d.StreamCreationTimestamp).UnixMilli(), retention: time.Duration(aws.ToInt32(d.RetentionPeriodHours)) * time.Hour}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stream = &found
+	return found, nil
+}
+
+// checkCreated refuses a stream that is not the one the read began with.
+func (c *client) checkCreated(ctx context.Context, created int64) error {
+	facts, err := c.facts(ctx)
+	if err == nil && facts.created != created {
+		err = permanentError{fmt.Errorf("kinesisio: %v was deleted and created again (at %s, before at %s): positions in the old one mean nothing in it; start a new read",
+			c.where, utc(facts.created), utc(created))}
+	}
+	return err
+}
+
+// shards lists the shards that the filter lets through. The time is the service's, to the second.
+func (c *client) shards(ctx context.Context, filter *types.ShardFilter) (all []types.Shard, now time.Time, err error) {
+	in := &kinesis.ListShardsInput{StreamName: &c.where.Stream, ShardFilter: filter}
+	for {
+		out, err := c.api.ListShards(ctx, in)
+		if err != nil {
+			return nil, now, fmt.Errorf("list shards of %v: %w", c.where, err) // Also an expired token: the list begins anew.
+		}
+		if now.IsZero() {
+			now = time.Now()
+			if server, ok := middleware.GetServerTime(out.ResultMetadata); ok {
+				now = server
+			}
+			now = now.Truncate(time.Second)
+		}
+		all = append(all, out.Shards...)
+		if out.NextToken == nil {
+			return all, now, nil
+		}
+		in = &kinesis.ListShardsInput{NextToken: out.NextToken}
+	}
+}
+
+// batch is the answer to one read.
+type batch struct {
+	records  []types.Record
+	iterator string // For what follows; empty when the shard is closed and read to its end.
+	unsure   bool   // The iterator was made for the record of the place, and that record must come first.
+	behind   int64  // Milliseconds behind the latest record.
+	children []types.ChildShard
+	sent     time.Time // By the worker's clock.
+	now      time.Time // By the service's clock, to the second.
+}
+
+// from returns b without its first records.
+func (b *batch) from(i int) *batch {
+	rest := *b
+	rest.records = b.records[i:]
+	return &rest
+}
+
+// goneError says that the stream may no longer have a place.
+type goneError struct {
+	where  place
+	part   Part
+	reason string
+}
+
+func (e *goneError) Error() string {
+	at := e.part.At.Kind
+	if e.part.At.Sequence != "" {
+		at = "sequence number " + e.part.At.Sequence
+	}
+	return fmt.Sprintf("kinesisio: %v, shard %s, %s: %s: records may have been deleted by retention before they were read; "+
+		"keep records longer, or set PositionGone to GoneSkipsTo to go on with the earliest and a counted gap", e.where, e.part.Shard, at, e.reason)
+}
+
+// get asks once for records of a part. What it returns is returned again until reached says that it was taken.
+func (c *client) get(ctx context.Context, p Part, created int64, limit int32, gap time.Duration) (*batch, error) {
+	if err := c.checkCreated(ctx, created); err != nil {
+		return nil, err
+	}
+	last := c.lastOf(p)
+	if last != nil && (len(last.records) > 0 || last.iterator == "") {
+		return last, nil
+	}
+	c.pace(ctx, p.Shard, gap)
+	b := &batch{sent: time.Now()}
+	var iterator string
+	if last != nil {
+		iterator, b.unsure = last.iterator, last.unsure
+	} else {
+		var err error
+		if iterator, err = c.iterator(ctx, p); err != nil {
+			return nil, err
+		}
+		b.unsure = p.At.Kind == "sequence"
+	}
+	out, err := c.api.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: &iterator, Limit: &limit})
+	if err != nil {
+		if name := code(err); name == "ExpiredIteratorException" || permanent[name] {
+			c.forgetPart(p.id()) // The next iterator is made from the place.
+			c.forgetStream()
+		}
+		return nil, fmt.Errorf("read %v, shard %s: %w", c.where, p.Shard, err)
+	}
+	b.records, b.iterator, b.children = out.Records, aws.ToString(out.NextShardIterator), out.ChildShards
+	b.behind, b.now = aws.ToInt64(out.MillisBehindLatest), b.sent
+	if server, ok := middleware.GetServerTime(out.ResultMetadata); ok {
+		b.now = server
+	}
+	if b.unsure && (len(b.records) > 0 || b.behind == 0 || b.iterator == "") {
+		if err := c.checkGone(ctx, p, b); err != nil {
+			return nil, err
+		}
+		b.unsure = false
+	}
+	c.reached(p.id(), p.At, b)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.behind[p.id()] = b.behind
+	return b, nil
+}
+
+// lastOf is the last read of a part, if it has ended at the place of the part.
+func (c *client) lastOf(p Part) *batch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.parts[p.id()]; s != nil && s.at.same(p.At) {
+		return s.last
+	}
+	return nil
+}
+
+// same ignores when a place was last known to be the end.
+func (p Place) same(q Place) bool {
+	p.Seen, q.Seen = 0, 0
+	return p == q
+}
+
+// reached notes that a part is at a place, and what is left of its last read there.
+func (c *client) reached(id partID, at Place, rest *batch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.parts[id] = &partState{at, rest}
+}
+
+func (c *client) forgetPart(id partID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.parts, id)
+}
+
+func (c *client) forgetStream() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stream = nil
+}
+
+// iterator makes an iterator for a place. Behind a record it is made for the record itself, which must then come first:
+// Kinesis answers for one that it has deleted with whatever follows, and says nothing.
+func (c *client) iterator(ctx context.Context, p Part) (string, error) {
+	in := &kinesis.GetShardIteratorInput{StreamName: &c.where.Stream, ShardId: &p.Shard}
+	switch p.At.Kind {
+	case "time":
+		in.ShardIteratorType, in.Timestamp = types.ShardIteratorTypeAtTimestamp, aws.Time(time.UnixMilli(p.At.Millis))
+	case "sequence":
+		in.ShardIteratorType, in.StartingSequenceNumber = types.ShardIteratorTypeAtSequenceNumber, &p.At.Sequence
+	default:
+		in.ShardIteratorType = types.ShardIteratorTypeTrimHorizon
+	}
+	out, err := c.api.GetShardIterator(ctx, in)
+	switch name := code(err); {
+	case err == nil:
+		return aws.ToString(out.ShardIterator), nil
+	case name == "ResourceNotFoundException":
+		if _, facts := c.factsAnew(ctx); facts != nil { // The stream is not there, or no answer.
+			return "", facts
+		}
+		return "", &goneError{c.where, p, "the shard is no longer there"}
+	case name == "InvalidArgumentException" && p.At.Kind == "sequence":
+		return "", &goneError{c.where, p, err.Error()}
+	}
+	return "", fmt.Errorf("find the position in %v, shard %s: %w", c.where, p.Shard, err)
+}
+
+func (c *client) factsAnew(ctx context.Context) (streamFacts, error) {
+	c.forgetStream()
+	return c.facts(ctx)
+}
+
+// checkGone takes the first answer to an iterator that was made for the record of the place. If that record is not
+// there, nothing behind it can be missing as long as the time since it was known to be the end is within retention.
+func (c *client) checkGone(ctx context.Context, p Part, b *batch) error {
+	if len(b.records) > 0 && aws.ToString(b.records[0].SequenceNumber) == p.At.Sequence {
+		return nil
+	}
+	facts, err := c.facts(ctx)
+	if err != nil {
+		return err
+	}
+	if p.At.Seen > 0 && b.now.Sub(time.UnixMilli(p.At.Seen)) < facts.retention {
+		return nil
+	}
+	return &goneError{c.where, p, fmt.Sprintf("the record is no longer there, and the stream keeps %v", facts.retention)}
+}
+
+// secondsBehind is the backlog of parts as last seen; 0 when it is not known.
+func (c *client) secondsBehind(parts []Part) float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var most int64
+	for _, p := range parts {
+		most = max(most, c.behind[p.id()])
+	}
+	return float64(most) / 1000
+}
+
+// checkTimeout is how long Check waits for an answer.
+const checkTimeout = 10 * time.Second
+
+// Check says whether the service answers and has the stream of a ReadConfig. It is for programs that want to tell
+// their user before a pipeline begins; Read and Write do not need it.
+func Check(ctx context.Context, cfg ReadConfig) error {
+	if err := checkStream(cfg.Stream, cfg.Region, cfg.Endpoint); err != nil {
+		return fmt.Errorf("kinesisio: %w", err)
+	}
+	c, err := connect(ctx, place{cfg.Region, cfg.Endpoint, cfg.Stream})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	_, err = c.factsAnew(ctx)
+	switch {
+	case code(err) == "ResourceNotFoundException":
+		return fmt.Errorf("kinesisio: %v does not exist; create it first: %w", c.where, err)
+	case err != nil:
+		return fmt.Errorf("kinesisio: no answer for %v; are the endpoint, the region and the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID …) right? (%w)", c.where, err)
+	}
+	return nil
+}
