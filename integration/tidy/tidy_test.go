@@ -224,10 +224,11 @@ func TestPurity(t *testing.T) {
 // clock are the functions of package time that depend on the world.
 var clock = strings.Fields("Now Since Until Sleep After AfterFunc Tick NewTimer NewTicker Local LoadLocation")
 
-// Results of transforms depend on event time and never on when they are computed, or where.
+// Results of transforms depend on event time and never on when they are computed, or where. What stops
+// a job is no result: limit.go gives it a moment, in processing time.
 func TestTransformsReadNoClock(t *testing.T) {
 	for _, s := range sources(t) {
-		if s.isTest || !strings.HasPrefix(s.pkg, "transforms/") {
+		if s.isTest || !strings.HasPrefix(s.pkg, "transforms/") || s.name == "transforms/dlq/limit.go" {
 			continue
 		}
 		ast.Inspect(s.File, func(n ast.Node) bool {
