@@ -157,7 +157,7 @@ func campaign(t *testing.T, write func(lost bool, first, last int64) error, answ
 	random := rand.New(rand.NewPCG(seed, 1))
 	answers.Store(50) // 2 % of the answers are lost.
 	defer answers.Store(0)
-	const last = 2000
+	const last = 1000
 	for first := int64(1); first <= last; {
 		end := min(first+random.Int64N(20), last)
 		for lost := true; lost; {

@@ -21,9 +21,9 @@
 // and goes on behind it. This holds if
 //
 //   - the runner keeps state and what a GroupByKey or Reshuffle has passed on, once committed, the same on every
-//     retry (stable input). Hornbeam does. The Go SDK cannot ask for it: Dataflow does it, too; Flink only
-//     with a checkpoint in between, so what follows the last one may be numbered anew, which is found and refused;
-//     Prism has no state that outlives a failed bundle's job.
+//     retry (stable input), and never goes back behind it. Hornbeam does. The Go SDK cannot ask for it. Flink
+//     goes back to its last checkpoint and numbers anew what came after it, which the sink finds and refuses: use
+//     AtLeastOnce there, as on any runner of which you do not know.
 //   - ID stays the same over restarts, and no other sink has it.
 //   - the brokers lose nothing: three replicas and min.insync.replicas=2. A single broker of Kafka 4.3 or 4.4.0 that
 //     is restarted may forget the end of a transaction (KAFKA-20734); use 4.2 or several brokers.
