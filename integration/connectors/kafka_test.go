@@ -6,6 +6,7 @@ package connectors
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
+	"github.com/google/go-cmp/cmp"
 	"github.com/hornbeam-dev/hornbeam/integration/connectors/kafkatest"
 	"github.com/hornbeam-dev/hornbeam/io/kafkaio"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -164,12 +166,12 @@ func (k *cluster) roundTrip(t *testing.T) {
 	k.produce(t, recs...)
 	p, s := beam.NewPipelineWithRoot()
 	records, _ := kafkaio.Read(s, kafkaio.ReadConfig{Brokers: []string{k.broker.Addr}, Topic: "from", To: kafkaio.Latest()})
-	kafkaio.Write(s, kafkaio.WriteConfig{Brokers: []string{k.broker.Addr}, Topic: "to"}, records)
+	kafkaio.Write(s, kafkaio.WriteConfig{Brokers: []string{k.broker.Addr}, Topic: "to", ID: t.Name()}, records)
 	begin := time.Now()
 	ptest.RunAndValidate(t, p)
 	t.Logf("10000 records read and written in %v", time.Since(begin).Round(time.Millisecond))
 	seen := map[any]int{}
-	for _, v := range k.consume(t, "to", 10_000) {
+	for _, v := range k.committed(t, "to") {
 		seen[v]++
 	}
 	for _, v := range want {
@@ -242,7 +244,7 @@ func (k *cluster) offsetGone(t *testing.T) {
 	ptest.RunAndValidate(t, p)
 }
 
-// kill ends the broker with kill -9 twice while a pipeline reads one topic and writes another. The pipeline
+// kill ends the broker with kill -9 twice while a pipeline reads one topic and writes another, exactly once. The pipeline
 // cannot end before: its last records are produced after the last restart.
 func (k *cluster) kill(t *testing.T) {
 	const partitions, perPartition = 2, 3000
@@ -251,11 +253,13 @@ func (k *cluster) kill(t *testing.T) {
 	p, s := beam.NewPipelineWithRoot()
 	addr := []string{k.broker.Addr}
 	records, dead := kafkaio.Read(s, kafkaio.ReadConfig{Brokers: addr, Topic: "in", To: kafkaio.AtOffset(perPartition), Timeout: 3 * time.Minute})
-	kafkaio.Write(s, kafkaio.WriteConfig{Brokers: addr, Topic: "out", Timeout: 3 * time.Minute}, records)
+	kafkaio.Write(s, kafkaio.WriteConfig{Brokers: addr, Topic: "out", ID: t.Name(), Timeout: 3 * time.Minute}, records)
 	var want []any
+	var all []string
 	for part := range partitions {
 		for i := range perPartition {
 			want = append(want, fmt.Sprintf("%d:%d=%d/%d", part, i, part, i))
+			all = append(all, fmt.Sprintf("%d/%d", part, i))
 		}
 	}
 	passert.Equals(s, beam.ParDo(s, text, records), want...)
@@ -268,7 +272,8 @@ func (k *cluster) kill(t *testing.T) {
 		var recs []*kgo.Record
 		for ; fed < perPartition*(kills+1)/3; fed++ {
 			for part := range partitions {
-				recs = append(recs, rec("in", int32(part), "", fmt.Sprintf("%d/%d", part, fed)))
+				value := fmt.Sprintf("%d/%d", part, fed)
+				recs = append(recs, rec("in", int32(part), value, value))
 			}
 		}
 		k.produce(t, recs...)
@@ -284,19 +289,23 @@ func (k *cluster) kill(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
-	seen := map[string]int{}
-	ends, err := k.admin.ListEndOffsets(t.Context(), "out")
+	values := k.committed(t, "out")
+	slices.Sort(values)
+	slices.Sort(all)
+	if diff := cmp.Diff(all, values); diff != "" {
+		t.Errorf("written records, each once (-want +got):\n%s", diff)
+	}
+}
+
+// committed returns the values of a topic with one partition.
+func (k *cluster) committed(t *testing.T, topic string) []string {
+	t.Helper()
+	ends, err := k.admin.ListEndOffsets(t.Context(), topic)
 	if err != nil {
 		t.Fatal(err)
 	}
-	end, _ := ends.Lookup("out", 0)
-	for _, v := range k.consume(t, "out", end.Offset) {
-		seen[v]++
-	}
-	if len(seen) != partitions*perPartition {
-		t.Errorf("%d different records were written, want %d", len(seen), partitions*perPartition)
-	}
-	t.Logf("%d records written for %d", end.Offset, partitions*perPartition)
+	end, _ := ends.Lookup(topic, 0)
+	return k.consume(t, topic, end.Offset)
 }
 
 // awaitSome waits until the pipeline is in the middle of reading and writing.

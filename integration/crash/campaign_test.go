@@ -25,7 +25,7 @@ var pipelines = []struct {
 
 // TestCampaign kills each pipeline while it reads generated records.
 func TestCampaign(t *testing.T) {
-	if *inputKind != "generator" {
+	if *inputKind != "generator" || *outputKind != "files" {
 		t.Skip("-kind asks for another input")
 	}
 	for _, p := range pipelines {
@@ -40,7 +40,7 @@ func TestCampaign(t *testing.T) {
 
 // TestKafkaCampaign kills each pipeline while it reads from a real broker.
 func TestKafkaCampaign(t *testing.T) {
-	if *inputKind != "kafka" && *kills != 0 {
+	if (*inputKind != "kafka" || *outputKind != "files") && *kills != 0 {
 		t.Skip("-kind asks for another input")
 	}
 	broker := kafkatest.Start(t)
@@ -62,9 +62,46 @@ func TestKafkaCampaign(t *testing.T) {
 	}
 }
 
+// TestKafkaOutputCampaign kills each pipeline while it writes to a real broker, exactly once.
+func TestKafkaOutputCampaign(t *testing.T) {
+	if *outputKind != "kafka" && *kills != 0 {
+		t.Skip("-to asks for another output")
+	}
+	broker := kafkatest.Start(t)
+	for _, p := range pipelines {
+		if p.topic == nil {
+			continue
+		}
+		t.Run(p.name, func(t *testing.T) {
+			if *only != "" && *only != p.name {
+				t.Skip("-pipeline asks for another one")
+			}
+			campaignTo(t, p.name, p.paced, broker)
+		})
+	}
+}
+
+// TestKafkaOutputControl shows that the campaign would notice: without transactions records come twice.
+func TestKafkaOutputControl(t *testing.T) {
+	if *outputKind != "kafka" && *kills != 0 {
+		t.Skip("-to asks for another output")
+	}
+	broker := kafkatest.Start(t)
+	j := Job{Program: filepath.Join(bin, "unitconversion"), Args: []string{"--devices=300", "--rate=6000", "--at_least_once"}, Dir: work(t), Topics: broker}
+	_, err := Campaign{Job: j, Kills: 40, Seed: *seed, Log: t.Logf}.Run()
+	if err == nil || !strings.Contains(err.Error(), "the output differs") {
+		t.Errorf("got %v, want an output that differs", err)
+	}
+}
+
 func campaign(t *testing.T, program string, args []string) {
 	t.Helper()
-	j := Job{Program: filepath.Join(bin, program), Args: append(args, strings.Fields(*further)...), Dir: work(t)}
+	campaignTo(t, program, args, nil)
+}
+
+func campaignTo(t *testing.T, program string, args []string, to Topics) {
+	t.Helper()
+	j := Job{Program: filepath.Join(bin, program), Args: append(args, strings.Fields(*further)...), Dir: work(t), Topics: to}
 	c := Campaign{Job: j, Kills: *kills, Seed: *seed, Log: t.Logf}
 	if c.Kills == 0 {
 		c.Kills = 4

@@ -32,13 +32,42 @@ type Job struct {
 	Program string
 	Args    []string
 	Dir     string
+	Topics  Topics // When set, it writes to a topic, which has the name of Dir, and not to files.
+}
+
+// Topics is a broker.
+type Topics interface {
+	URL(topic string) string
+	Create(topic string) error
+	Lines(topic string) ([]string, error) // What is committed.
 }
 
 // State is the job's state directory.
 func (j Job) State() string { return filepath.Join(j.Dir, "state") }
 
-// Output is the folder of the job's output.
-func (j Job) Output() string { return filepath.Join(j.Dir, "output") }
+// Output is the folder of the job's output, or the URL of its topic.
+func (j Job) Output() string {
+	if j.Topics != nil {
+		return j.Topics.URL(j.topic())
+	}
+	return filepath.Join(j.Dir, "output")
+}
+
+// topic is a name of the last two parts of Dir.
+func (j Job) topic() string {
+	return filepath.Base(filepath.Dir(j.Dir)) + "-" + filepath.Base(j.Dir)
+}
+
+// prepare creates what must be there before the job begins.
+func (j Job) prepare() error {
+	if _, err := os.Stat(j.State()); j.Topics == nil || err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(j.State(), 0o700); err != nil {
+		return err
+	}
+	return j.Topics.Create(j.topic())
+}
 
 // Ended is how a process has ended.
 type Ended struct {
@@ -59,6 +88,9 @@ type Process struct {
 
 // Start starts a process of the job.
 func (j Job) Start() (*Process, error) {
+	if err := j.prepare(); err != nil {
+		return nil, err
+	}
 	args := append([]string{"--state_dir=" + j.State(), "--output=" + j.Output(), "--json"}, j.Args...)
 	p := &Process{cmd: exec.Command(j.Program, args...), began: time.Now(), ended: make(chan error, 1)}
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
@@ -120,13 +152,28 @@ func (j Job) Kill(after time.Duration, sig syscall.Signal) (Ended, error) {
 }
 
 // Written is what a job has written: the lines of each file in order, under names that begin with
-// the file's, and its account.
+// the file's, or the records of its topic, sorted; and its account.
 type Written []string
 
 // Written collects the output of a job whose last process has ended well.
 func (j Job) Written(last Ended) (Written, error) {
-	var w Written
-	err := filepath.WalkDir(j.Output(), func(path string, entry fs.DirEntry, err error) error {
+	w, err := j.written()
+	if err != nil {
+		return nil, err
+	}
+	account, err := account(last.Stdout)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(w)
+	return append(w, account), nil
+}
+
+func (j Job) written() (w Written, err error) {
+	if j.Topics != nil {
+		return j.Topics.Lines(j.topic())
+	}
+	err = filepath.WalkDir(j.Output(), func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() || foreign(entry.Name()) {
 			return err
 		}
@@ -140,15 +187,7 @@ func (j Job) Written(last Ended) (Written, error) {
 		}
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	account, err := account(last.Stdout)
-	if err != nil {
-		return nil, err
-	}
-	slices.Sort(w)
-	return append(w, account), nil
+	return w, err
 }
 
 // foreign tells which files are not output: those that name the job that owns the folder.

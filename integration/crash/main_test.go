@@ -15,11 +15,12 @@ import (
 
 // The flags of scripts/crash.
 var (
-	kills     = flag.Int("kills", 0, "Kills in each campaign; 0 is a few.")
-	seed      = flag.Uint64("seed", 1, "Seed of the campaigns.")
-	only      = flag.String("pipeline", "", "Only this pipeline.")
-	inputKind = flag.String("kind", "generator", "Where a campaign's input is: generator or kafka.")
-	further   = flag.String("further", "", "Further arguments for the pipeline, separated by spaces.")
+	kills      = flag.Int("kills", 0, "Kills in each campaign; 0 is a few.")
+	seed       = flag.Uint64("seed", 1, "Seed of the campaigns.")
+	only       = flag.String("pipeline", "", "Only this pipeline.")
+	inputKind  = flag.String("kind", "generator", "Where a campaign's input is: generator or kafka.")
+	outputKind = flag.String("to", "files", "Where a campaign's output goes: files or kafka.")
+	further    = flag.String("further", "", "Further arguments for the pipeline, separated by spaces.")
 )
 
 // bin is where TestMain has built the programs.

@@ -33,6 +33,8 @@ func Check(ctx context.Context, brokers []string, access Access, topic string) e
 	switch {
 	case errors.Is(err, kerr.SaslAuthenticationFailed):
 		return fmt.Errorf("kafkaio: %s does not accept user and password (%w)", where, err)
+	case err != nil && access.SASL != "":
+		return fmt.Errorf("kafkaio: no answer from %s; is the broker running there, and does it accept user and password? (%w)", where, err)
 	case err != nil:
 		return fmt.Errorf("kafkaio: no answer from %s; is the broker running there? (%w)", where, err)
 	case errors.Is(meta.Topics[topic].Err, kerr.UnknownTopicOrPartition):

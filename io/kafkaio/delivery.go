@@ -63,9 +63,9 @@ func (d *delivery) run(ctx context.Context) error {
 			d.isolate(no)
 			continue
 		case isHopeless(err):
-			return fmt.Errorf("%w (%s)", err, explain(err, d.id, d.Brokers))
+			return fmt.Errorf("%w (%s)", err, d.explain(err, d.id))
 		case time.Now().Add(wait).After(deadline):
-			return fmt.Errorf("no success for %v: %w (%s)", d.Timeout, err, explain(err, d.id, d.Brokers))
+			return fmt.Errorf("no success for %v: %w (%s)", d.Timeout, err, d.explain(err, d.id))
 		}
 		log.Infof(ctx, "kafkaio.Write: transactional id %s: the outcome is unknown and asked for again: %v", d.id, err)
 		if err := sleep(ctx, wait); err != nil {

@@ -3,18 +3,46 @@
 // Package kafkaio reads and writes Apache Kafka topics with franz-go, without an expansion service.
 //
 // Read is an unbounded splittable DoFn: one restriction per partition, and the position in the partition is
-// part of the restriction. Nothing is kept in consumer groups. Write is a keyed, idempotent producer.
-// The position is a value of its own: it moves over compacted records, markers and aborted transactions.
+// part of the restriction. Nothing is kept in consumer groups. The position is a value of its own: it moves
+// over compacted records, markers and aborted transactions. Write is transactional, or a keyed, idempotent
+// producer. How to be let in by the brokers is said by Access, in which there are no secrets.
 //
 // # Delivery guarantees
 //
 // Read: a runner that commits a bundle's output and its residual together sees each record once, also after
 // a crash; nothing is lost or repeated by Read itself. A record that lies outside the stated range of event
-// time is a dead letter. An offset that the broker no longer has is an error, or a counted gap (GonePolicy).
+// time is a dead letter, and so is a value that does not fit its schema. An offset that the broker no longer has
+// is an error, or a counted gap (GonePolicy).
 //
-// Write: at least once. Every record is acknowledged by all in-sync replicas before its bundle ends, and a
+// Write, exactly once: a reader with isolation level read_committed finds each record once, whatever is killed and
+// when. The records of a shard are numbered in state, and a transaction writes records and, as the offset of a
+// group that nobody consumes with, the number of the last one. Whoever writes next, after a crash, a lost answer
+// or an error, gets a new producer, which ends the open transaction and fences the old one, asks for the number
+// and goes on behind it. This holds if
+//
+//   - the runner keeps state and what a GroupByKey or Reshuffle has passed on, once committed, the same on every
+//     retry (stable input), and never goes back behind it. Hornbeam does. The Go SDK cannot ask for it. Flink
+//     goes back to its last checkpoint and numbers anew what came after it, which the sink finds and refuses: use
+//     AtLeastOnce there, as on any runner of which you do not know.
+//   - ID stays the same over restarts, and no other sink has it.
+//   - the brokers lose nothing: three replicas and min.insync.replicas=2. A single broker of Kafka 4.3 or 4.4.0 that
+//     is restarted may forget the end of a transaction (KAFKA-20734); use 4.2 or several brokers.
+//   - a sink is not silent for longer than offsets.retention.minutes, by default a week, between two records of a
+//     shard: then the number is gone.
+//
+// What Kafka has is compared with what the job knows whenever a producer is opened. The job stops with an error
+// that says what to do, and writes nothing more, if Kafka has less than it had acknowledged, or more than the
+// job's state can have written (an older state was put back), or other records, or those of another job with the
+// same ID. A state that was put back by less than one bundle is noticed when the job reaches the number in Kafka.
+// Records come in the order in which the runner gives them, per key; equal keys share a shard and a partition.
+// A transaction waits for records (Every), and needs WRITE on the topic and on the transactional ids ID/SHARD,
+// and READ on the groups of the same names.
+//
+// Write, at least once: every record is acknowledged by all in-sync replicas before its bundle ends, and a
 // retry inside the client cannot write twice; but a bundle that runs again, after a crash or an error, writes
 // its records again. Order is kept per partition within a bundle.
+//
+// In both, a record that the broker refuses for good is a dead letter, and the others are written.
 //
 // # Time
 //

@@ -293,19 +293,22 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // explain says what to do about an error that has lasted.
-func explain(err error, id string, brokers []string) string {
+func (w *exactWriter) explain(err error, id string) string {
+	brokers := strings.Join(w.Brokers, ",")
 	switch {
 	case errors.Is(err, kerr.UnstableOffsetCommit):
 		return fmt.Sprintf("the number in group %s waits for a transaction that does not end; find it with Kafka's "+
-			"kafka-transactions.sh --bootstrap-server %s find-hanging --broker-id N, and abort it there", id, brokers[0])
+			"kafka-transactions.sh --bootstrap-server %s find-hanging --broker-id N, and abort it there", id, w.Brokers[0])
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
 		return "the topic does not exist; create it first"
 	case errors.Is(err, kerr.TransactionalIDAuthorizationFailed), errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed):
 		return fmt.Sprintf("the user needs WRITE on the topic and on transactional id %s, and READ on group %s", id, id)
 	case errors.Is(err, kerr.SaslAuthenticationFailed):
 		return "the brokers do not accept user and password"
+	case w.Access.SASL != "":
+		return "is the cluster " + brokers + " up, and does it accept user and password?" // Some only hang up.
 	}
-	return "is the cluster " + strings.Join(brokers, ",") + " up?"
+	return "is the cluster " + brokers + " up?"
 }
 
 // isHopeless tells errors that waiting does not cure.

@@ -158,7 +158,6 @@ func (w *writer) connect() error {
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.DialTimeout(5*time.Second),
 		kgo.ProducerLinger(5*time.Millisecond),
-		kgo.RecordDeliveryTimeout(w.Timeout),
 		kgo.MaxBufferedRecords(maxBuffered+1),
 		kgo.UnknownTopicRetries(4),
 	)...)
@@ -198,7 +197,9 @@ func (w *writer) finish(ctx context.Context, dead func(DeadLetter)) error {
 		return w.fail(err)
 	}
 	for _, r := range w.bundle.refused { // Each alone: it may have shared the fate of another one.
-		err := w.client.ProduceSync(ctx, r).FirstErr()
+		alone, cancel := context.WithTimeout(ctx, w.Timeout)
+		err := w.client.ProduceSync(alone, r).FirstErr()
+		cancel()
 		code := refusedFor(err)
 		switch {
 		case err == nil:
@@ -215,7 +216,8 @@ func (w *writer) finish(ctx context.Context, dead func(DeadLetter)) error {
 	return nil
 }
 
-// flush is bounded by itself: an idempotent producer does not give a record up whose fate it does not know.
+// flush is bounded by itself: an idempotent producer does not give a record up whose fate it does not know, and
+// takes a record's timestamp for the moment since when it waits.
 func (w *writer) flush(ctx context.Context) error {
 	flushed, cancel := context.WithTimeout(ctx, w.Timeout)
 	defer cancel()
