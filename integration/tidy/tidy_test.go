@@ -65,7 +65,7 @@ var wrapped = map[string]string{
 	"github.com/cockroachdb/pebble/":                    "runner/internal/store runner/internal/sim", // sim crashes its file system.
 	"github.com/twmb/franz-go/":                         "io/kafkaio fixtures/cmd/fixtures integration/connectors",
 	"github.com/apache/beam/sdks/v2/go/pkg/":            "runner runner/launch runner/internal/planner runner/internal/worker/embedded transforms/ io/ pipelines/ fixtures/ integration/",
-	"github.com/aws/aws-sdk-go-v2/service/kinesis":       "io/kinesisio io/deps integration/connectors",
+	"github.com/aws/aws-sdk-go-v2/service/kinesis":      "io/kinesisio io/deps integration/connectors",
 	"google.golang.org/protobuf/":                       "runner runner/internal/planner runner/internal/worker/embedded io/kinesisio",
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/model/": "runner runner/internal/planner runner/internal/worker/embedded",
 }
