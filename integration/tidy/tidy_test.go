@@ -63,7 +63,7 @@ var impure = strings.Fields("context sync sync/atomic os os/signal os/exec net n
 // wrapped are modules that few packages may import: a prefix of the import path, and who may.
 var wrapped = map[string]string{
 	"github.com/cockroachdb/pebble/":                    "runner/internal/store runner/internal/sim", // sim crashes its file system.
-	"github.com/twmb/franz-go/":                         "io/kafkaio fixtures/cmd/fixtures integration/connectors",
+	"github.com/twmb/franz-go/":                         "io/kafkaio fixtures/cmd/fixtures integration/connectors integration/connectors/kafkatest",
 	"github.com/apache/beam/sdks/v2/go/pkg/":            "runner runner/launch runner/internal/planner runner/internal/worker/embedded transforms/ io/ pipelines/ fixtures/ integration/",
 	"google.golang.org/protobuf/":                       "runner runner/internal/planner runner/internal/worker/embedded",
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/model/": "runner runner/internal/planner runner/internal/worker/embedded",
