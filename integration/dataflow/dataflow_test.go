@@ -100,9 +100,9 @@ func TestDataflowDryRun(t *testing.T) {
 	r := run(t, 0, c.env, job, c.flags(written, "--dry_run")...)
 	wantAll(t, r.stdout, "nothing was sent, for this is a dry run")
 	wantAll(t, r.stderr, "JOB_TYPE_BATCH") // The job itself.
-	objects, _, err := c.storage.ListObjectsWithOptions(bucket, fakestorage.ListOptions{})
-	if err != nil || len(objects) != 0 || c.Submissions() != 0 {
-		t.Errorf("got %d objects and %d submissions (%v), want none", len(objects), c.Submissions(), err)
+	listed, err := c.storage.ListObjectsWithOptionsPaginated(bucket, fakestorage.ListOptions{})
+	if err != nil || len(listed.Objects) != 0 || c.Submissions() != 0 {
+		t.Errorf("got %d objects and %d submissions (%v), want none", len(listed.Objects), c.Submissions(), err)
 	}
 }
 
@@ -246,12 +246,12 @@ func remoteLines(t *testing.T, c *cloud, folder bool) []string {
 	if folder {
 		prefix = "out/"
 	}
-	objects, _, err := c.storage.ListObjectsWithOptions(bucket, fakestorage.ListOptions{Prefix: prefix})
+	listed, err := c.storage.ListObjectsWithOptionsPaginated(bucket, fakestorage.ListOptions{Prefix: prefix})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all []byte
-	for _, o := range objects {
+	for _, o := range listed.Objects {
 		content, err := object(c.storage, "gs://"+bucket+"/"+o.Name)
 		if err != nil {
 			t.Fatal(err)

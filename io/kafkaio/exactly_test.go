@@ -3,12 +3,14 @@
 package kafkaio
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +18,8 @@ import (
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/graphx"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
@@ -24,6 +28,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"google.golang.org/protobuf/proto"
 )
 
 func init() {
@@ -545,6 +550,51 @@ func TestWriteConfigIsChecked(t *testing.T) {
 		_, err := cfg.withDefaults()
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("got %v, want %q", err, c.want)
+		}
+	}
+}
+
+// A program that is run again gives the same pipeline, or its job could not be continued.
+func TestModelIsTheSame(t *testing.T) {
+	model := func() []byte {
+		p, s := beam.NewPipelineWithRoot()
+		Write(s, WriteConfig{Brokers: []string{"h:1"}, Topic: "t", ID: "x"}, beam.ParDo(s, pair, beam.Create(s, "a", "b")))
+		edges, _, err := p.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		environment, err := graphx.CreateEnvironment(t.Context(), "beam:env:external:v1", func(context.Context) string { return "" })
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := graphx.Marshal(edges, &graphx.Options{Environment: environment})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range m.GetComponents().GetTransforms() { // What has no meaning and is sorted by who compares.
+			slices.Sort(x.Subtransforms)
+			var payload pipepb.ParDoPayload
+			if x.GetSpec().GetUrn() != "beam:transform:pardo:v1" {
+				continue
+			}
+			if err := proto.Unmarshal(x.Spec.Payload, &payload); err != nil {
+				t.Fatal(err)
+			}
+			if x.Spec.Payload, err = (proto.MarshalOptions{Deterministic: true}).Marshal(&payload); err != nil {
+				t.Fatal(err)
+			}
+		}
+		slices.Sort(m.RootTransformIds)
+		text, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	first := model()
+	for i := range 20 {
+		if !bytes.Equal(model(), first) {
+			t.Fatalf("the model of run %d differs from the first", i+2)
 		}
 	}
 }

@@ -67,7 +67,6 @@ type windowed struct {
 
 	job     *runner.Job
 	running *runner.Running
-	dead    chan string
 }
 
 func newWindowed(t *testing.T, c *kfake.Cluster, size time.Duration) *windowed {

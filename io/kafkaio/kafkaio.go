@@ -20,7 +20,7 @@
 // or an error, gets a new producer, which ends the open transaction and fences the old one, asks for the number
 // and goes on behind it. This holds if
 //
-//   - the runner keeps state and what a GroupByKey or Reshuffle has passed on, once committed, the same on every
+//   - the runner keeps state and what a stage has passed on, once committed, the same on every
 //     retry (stable input), and never goes back behind it. Hornbeam does. The Go SDK cannot ask for it. Flink
 //     goes back to its last checkpoint and numbers anew what came after it, which the sink finds and refuses: use
 //     AtLeastOnce there, as on any runner of which you do not know.
