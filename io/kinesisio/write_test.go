@@ -45,7 +45,8 @@ func TestWriteRead(t *testing.T) {
 			p, s := beam.NewPipelineWithRoot()
 			passert.Empty(s, Write(s, c.cfg, beam.ParDo(s, pair, beam.Create(s, values...))))
 			ptest.RunAndValidate(t, p)
-			if got := len(srv.Records("s")); c.more != (got > 700) {
+			// Without a fault there may be more, too: a slow machine makes a request time out.
+			if got := len(srv.Records("s")); got < 700 || c.more && got == 700 {
 				t.Errorf("the stream has %d records, of 700; want more: %v", got, c.more)
 			}
 			p, s = beam.NewPipelineWithRoot()
