@@ -353,17 +353,25 @@ func (s *shards) change(rnd *rand.Rand) {
 func TestMergeWaits(t *testing.T) {
 	srv := start(t, 1)
 	r := newRun(t, readOf(srv))
-	srv.Put("s", "k", []byte("0"))
+	srv.Put("s", "k", []byte("first"))
 	srv.Split("s", "shardId-000000000000")
-	for i := range 50 {
-		srv.Put("s", fmt.Sprint("key ", i), []byte(fmt.Sprint(i)))
+	// All in the other half, so that the half of "k" is read to its end long before them.
+	others := 0
+	for i := range 100 {
+		if key := fmt.Sprint("key ", i); (hashOf(key) < "8") != (hashOf("k") < "8") {
+			srv.Put("s", key, []byte(key))
+			others++
+		}
 	}
 	srv.Merge("s", "shardId-000000000001", "shardId-000000000002")
 	srv.Put("s", "k", []byte("last"))
 	r.fn.FetchRecords = 5
 	rest := r.all(r.rests[0])
-	if len(rest.Parts) != 1 || rest.Parts[0].Shard != "shardId-000000000003" || len(r.got) != 52 || r.got[51] != "last" {
-		t.Errorf("got %d records, the last %q, and %+v is left", len(r.got), r.got[len(r.got)-1], rest.Parts)
+	if len(rest.Parts) != 1 || rest.Parts[0].Shard != "shardId-000000000003" {
+		t.Errorf("%+v is left, want the merged shard", rest.Parts)
+	}
+	if want := others + 2; len(r.got) != want || slices.Index(r.got, "last") != want-1 {
+		t.Errorf("got %d records, %q at %d; want %d and it at their end", len(r.got), "last", slices.Index(r.got, "last"), want)
 	}
 }
 
