@@ -14,6 +14,8 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/transforms/filter"
+
+	"github.com/hornbeam-dev/hornbeam/runner"
 )
 
 func init() {
@@ -126,5 +128,26 @@ func TestLargeGroups(t *testing.T) {
 			passert.Equals(s, test.build(s, groups(s, n)), test.want...)
 			ptest.RunAndValidate(t, p)
 		})
+	}
+}
+
+// TestLargeGroupIsNotSetAside: the values of such a group are not with it, so setting it aside would
+// lose them. The job fails, and continues when what was wrong is mended.
+func TestLargeGroupIsNotSetAside(t *testing.T) {
+	dir := t.TempDir() + "/state"
+	const n = 60_000
+	for _, failures := range []int32{1000, 0} {
+		attempts.Store(failures)
+		p, s := beam.NewPipelineWithRoot()
+		g := groups(s, n)
+		passert.Count(s, beam.ParDo(s, failHalfWay, g), "groups", 6)
+		job := open(t, runner.Options{StateDir: dir, SetAside: true, Attempts: 2})
+		_, err := job.Run(t.Context(), p)
+		if failed := err != nil && strings.Contains(err.Error(), "half-way"); failed != (failures > 0) {
+			t.Errorf("with %d failures the job ended with %v", failures, err)
+		}
+		if err := job.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -45,7 +45,7 @@ type Options struct {
 	Attempts int
 	// SetAside keeps an element that has failed so often in the state directory, where Inspect shows
 	// it, and lets the job go on; otherwise the job fails. A restriction of a source is never set
-	// aside, and nor is a timer.
+	// aside, nor is a timer, nor a group that is too large to be one piece.
 	SetAside bool
 	// Log receives what the runner reports; nil is slog's default.
 	Log *slog.Logger

@@ -35,6 +35,12 @@ func (a *accused) elements() int {
 	return a.entries[0].count
 }
 
+// canBeSetAside tells whether nothing is lost when an element leaves the pipeline: a restriction is the
+// rest of a source, and a group that only names its values would be kept without them.
+func (a *accused) canBeSetAside() bool {
+	return a.stage.Kind == plan.User && !a.stage.Splittable && a.entries[0].kept == 0
+}
+
 // accused calls visit for every piece of work of a bundle.
 func (e *Engine) accused(b *inflight, visit func(a accused)) {
 	s := e.stages[b.order.Stage]
@@ -74,7 +80,7 @@ func (e *Engine) blame(tx kv.Tx, a accused, reason string) {
 		a.retryAt = e.clock.Add(e.opt.RetryDelay << (a.attempts - 1))
 	}
 	switch last := a.attempts >= e.opt.Attempts; {
-	case last && n == 1 && e.opt.SetAside && a.stage.Kind == plan.User && !a.stage.Splittable:
+	case last && n == 1 && e.opt.SetAside && a.canBeSetAside():
 		e.setAside(tx, a, reason)
 		return
 	case last && (n <= 1 || e.opt.Attempts == 1):
