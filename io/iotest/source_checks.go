@@ -80,13 +80,17 @@ func checkPoison(tb testing.TB, c Source) {
 	}
 }
 
+// patient leaves it to the connector to try again.
+var patient = engine{"hornbeam", func(tb testing.TB, p *beam.Pipeline) error {
+	return hornbeam(tb, runner.Options{Attempts: 1}, p)
+}}
+
 // A service that fails for a while is asked again.
 func checkTransientFailure(tb testing.TB, c Source) {
 	want := samples(2, 10)
 	f := c.filled(tb, 2, want...)
 	f.Fail(2)
-	e := engines[0]
-	c.expect(tb, e.name, e.bring(tb, f), want, nil)
+	c.expect(tb, "hornbeam", patient.bring(tb, f), want, nil)
 }
 
 // A job that fails in the middle and is resumed loses and doubles nothing.

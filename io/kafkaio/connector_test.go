@@ -164,6 +164,9 @@ func refusals(t *testing.T) []iotest.Refusal {
 		{Name: "parameter badly escaped", Try: ofURL("kafka://h:1/t?password=%zzSECRET"), Want: []string{"NAME=VALUE"}},
 		{Name: "key in the address", Try: ofURL("kafka://h:1/t?tls=true&key=SECRET"), Want: []string{"key=env:NAME"}},
 		{Name: "password in the registry's address", Try: ofURL("kafka://h:1/t?registry=http://ann:SECRET@registry.example.com"), Want: []string{"registry_auth=env:NAME"}},
+		{Name: "mechanism", Try: ofURL("kafka://h:1/t?sasl=kerberos&user=u&password=env:X"), Want: []string{"want plain"}},
+		{Name: "user without a mechanism", Try: ofURL("kafka://h:1/t?user=u"), Want: []string{"without sasl"}},
+		{Name: "certificates without TLS", Try: ofURL("kafka://h:1/t?ca=file:x"), Want: []string{"tls=true"}},
 		{Name: "password of the registry", Try: ofURL("kafka://h:1/t?registry=http://registry.example.com&registry_auth=ann:SECRET"), Want: []string{"registry_auth=env:NAME"}},
 	}
 }
