@@ -230,11 +230,11 @@ func (f *readFn) emit(e *risingEstimator, r Record, at int64, s span, emit func(
 	switch {
 	case f.Fault == watermarkAhead:
 		e.ms.Store(ms + 60_000)
-	case f.Fault == watermarkBack && at == 4:
-		e.ms.Store(ms - 3000)
+	case f.Fault == watermarkBack && at == 3:
+		e.ms.Store(ms - 10_000)
 	}
 	emit(mtime.FromTime(t), r)
-	if f.Fault != watermarkBack || at < 4 {
+	if f.Fault != watermarkBack || at < 3 {
 		e.ms.Store(max(ms, e.ms.Load()))
 	}
 }

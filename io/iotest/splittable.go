@@ -100,7 +100,9 @@ type attempt struct {
 	results
 	residuals []work
 	resumes   bool
-	low       time.Time // The watermark as last seen.
+	began     time.Time // The watermark at the beginning,
+	low       time.Time // as last seen,
+	handed    time.Time // and as the last residual took it.
 	done      float64   // The progress as last seen.
 }
 
@@ -111,7 +113,8 @@ func (c *caller) process(w work, each func(*attempt)) *attempt {
 	a.tracker = c.call("CreateTracker", w.restriction)[0].(*sdf.LockRTracker)
 	if w.watermark != nil {
 		a.estimator = c.call("CreateWatermarkEstimator", w.watermark)[0].(sdf.WatermarkEstimator)
-		a.low = a.estimator.CurrentWatermark()
+		a.began = a.estimator.CurrentWatermark()
+		a.low = a.began
 	}
 	m := c.fn.MethodByName("ProcessElement")
 	var in []reflect.Value
@@ -195,6 +198,9 @@ func (a *attempt) look() {
 		a.low = now
 	}
 	done, remaining := a.tracker.GetProgress()
+	if a.tracker.IsDone() {
+		return // Nobody asks any more, and Beam's own trackers count what they refused.
+	}
 	if !(done >= a.done) || !(remaining >= 0) {
 		a.caller.Errorf("progress is %v done and %v left after %v done; want that it does not go back", done, remaining, a.done)
 	}
@@ -224,6 +230,7 @@ func (a *attempt) split(fraction float64) {
 	}
 	w := work{element: a.caller.roundTrip(a.work.element), restriction: a.caller.roundTrip(residual)}
 	if a.estimator != nil {
+		a.handed = a.estimator.CurrentWatermark()
 		w.watermark = a.caller.roundTrip(a.caller.call("WatermarkEstimatorState", a.estimator)[0])
 	}
 	a.residuals = append(a.residuals, w)
