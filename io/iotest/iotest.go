@@ -7,6 +7,33 @@
 // makes the records, so that it knows what has to come out: the adapter takes the event time of a record with
 // TimeOf, which refuses what the suite has poisoned, and translates between the connector's types and those of
 // this package. What a connector can do beyond this is for its own tests.
+//
+// # An adapter
+//
+// A source of files, in which a partition is a file and a position a line:
+//
+//	func feedOf(dir string) *iotest.Feed {
+//		until := func(e iotest.Extent) fileio.ReadConfig { … }
+//		return &iotest.Feed{
+//			Fill: func(tb testing.TB, records ...iotest.Record) {
+//				… // Appends the value of each as a line to dir/PARTITION.
+//			},
+//			Read: func(s beam.Scope, e iotest.Extent) (records, dead beam.PCollection) {
+//				records, dead = fileio.Read(s, until(e))
+//				return beam.ParDo(s, toSuite, records), beam.ParDo(s, deadToSuite, dead)
+//			},
+//			Splittable: func(tb testing.TB, e iotest.Extent) iotest.Splittable {
+//				return iotest.Splittable{New: func() any { return newReadFn(until(e)) }, Elements: …, Record: …, Dead: …}
+//			},
+//			Fail: func(n int) { … }, // A store that fails n times, then works.
+//		}
+//	}
+//
+//	func TestConnectorSource(t *testing.T) {
+//		iotest.RunSource(t, iotest.Source{Open: …, LargeMax: 1 << 20, Refusals: …})
+//	}
+//
+// The adapters of kafkaio and kinesisio are whole ones.
 package iotest
 
 import (
