@@ -223,7 +223,7 @@ func (f *readFn) emit(e *risingEstimator, r Record, at int64, s span, emit func(
 		}
 		return
 	}
-	if f.Fault == loses && at%5 == 4 {
+	if f.Fault == loses && at%5 == 3 {
 		return
 	}
 	ms := t.UnixMilli()

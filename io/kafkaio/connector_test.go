@@ -56,8 +56,9 @@ func deadToSuite(d DeadLetter) iotest.DeadLetter {
 // failing makes the broker hang up on the next n requests of a kind.
 func failing(c *kfake.Cluster, n int, key int16) {
 	c.ControlKey(key, func(req kmsg.Request) (kmsg.Response, error, bool) {
-		if n--; n > 0 {
-			c.KeepControl()
+		c.KeepControl()
+		if n--; n == 0 {
+			c.DropControl()
 		}
 		return nil, errors.New("a fault of the test"), true // The broker hangs up.
 	})
