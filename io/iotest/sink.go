@@ -280,10 +280,16 @@ func checkErrorsSurface(tb testing.TB, c Sink) {
 	refusals(tb, []Refusal{{Name: "a broken place", Try: func(string) error { return err }, Want: place.Want}})
 }
 
-// A job that has ended has no goroutines.
+// A job that has ended has no goroutines. Each writes to a place of its own: the sink may belong to one job.
 func checkWriteGoroutinesEnd(tb testing.TB, c Sink) {
-	place := c.Open(tb)
-	ends(tb, func() { c.write(tb, runner.Options{}, place, nil, samples(1, 3)) })
+	var places []*Place
+	for range uses + 1 {
+		places = append(places, c.Open(tb))
+	}
+	ends(tb, func() {
+		c.write(tb, runner.Options{}, places[0], nil, samples(1, 3))
+		places = places[1:]
+	})
 }
 
 // A secret that is needed is seen by nobody.
