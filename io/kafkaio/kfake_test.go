@@ -35,7 +35,7 @@ func deadCode(d DeadLetter) string { return d.Code + " " + string(d.Record.Value
 func pair(s string) ([]byte, []byte) { return []byte("key " + s), []byte(s) }
 
 // fake starts a cluster with one topic named "t".
-func fake(t *testing.T, partitions int32, config map[string]string) *kfake.Cluster {
+func fake(t testing.TB, partitions int32, config map[string]string) *kfake.Cluster {
 	t.Helper()
 	c, err := kfake.NewCluster(kfake.NumBrokers(2))
 	if err != nil {
@@ -50,9 +50,15 @@ func fake(t *testing.T, partitions int32, config map[string]string) *kfake.Clust
 
 // produce writes records to the partitions they name. A transaction is committed, aborted or, by "", no
 // transaction.
-func produce(t *testing.T, c *kfake.Cluster, txn string, recs ...*kgo.Record) {
+func produce(t testing.TB, c *kfake.Cluster, txn string, recs ...*kgo.Record) {
 	t.Helper()
-	opts := []kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...), kgo.DefaultProduceTopic("t"), kgo.RecordPartitioner(kgo.ManualPartitioner())}
+	produceAs(t, c, txn, nil, recs)
+}
+
+// produceAs does so with options for the client, such as who it is.
+func produceAs(t testing.TB, c *kfake.Cluster, txn string, opts []kgo.Opt, recs []*kgo.Record) {
+	t.Helper()
+	opts = append(opts, kgo.SeedBrokers(c.ListenAddrs()...), kgo.DefaultProduceTopic("t"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if txn != "" {
 		opts = append(opts, kgo.TransactionalID("test"))
 	}
@@ -89,23 +95,36 @@ func config(c *kfake.Cluster) ReadConfig {
 
 // run is a read without a runner: the methods of the DoFn, called as a runner calls them.
 type run struct {
-	t     *testing.T
+	t     testing.TB
 	fn    *readFn
 	parts []partition
 	state map[int32]WatermarkState
-	got   []string
+	recs  []Record
+	got   []string // recs as text.
 	dead  []string
 	times []time.Time
 	each  func(rt *sdf.LockRTracker) // Called after each record.
 }
 
-func newRun(t *testing.T, cfg ReadConfig) *run {
+func newRun(t testing.TB, cfg ReadConfig) *run {
 	t.Helper()
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lister{Brokers: cfg.Brokers, Topic: cfg.Topic, From: cfg.From, To: cfg.To, Timeout: cfg.Timeout}
+	parts := partitionsOf(t, cfg)
+	fn := &readFn{reader: newReader(cfg)}
+	if err := fn.Setup(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fn.Teardown)
+	return &run{t: t, fn: fn, parts: parts, state: map[int32]WatermarkState{}}
+}
+
+// partitionsOf are the partitions with which a read begins.
+func partitionsOf(t testing.TB, cfg ReadConfig) []partition {
+	t.Helper()
+	l := &lister{Brokers: cfg.Brokers, Access: cfg.Access, Topic: cfg.Topic, From: cfg.From, To: cfg.To, Timeout: cfg.Timeout}
 	if err := l.Setup(); err != nil {
 		t.Fatal(err)
 	}
@@ -114,16 +133,7 @@ func newRun(t *testing.T, cfg ReadConfig) *run {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fn := &readFn{reader: reader{
-		Brokers: cfg.Brokers, OutOfOrder: cfg.OutOfOrder, IdleAfter: cfg.IdleAfter, MaxAhead: cfg.MaxAhead,
-		MaxBehind: cfg.MaxBehind, OffsetGone: cfg.OffsetGone, Timeout: cfg.Timeout, FetchBytes: cfg.FetchBytes,
-		Turn: cfg.Turn,
-	}}
-	if err := fn.Setup(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(fn.Teardown)
-	return &run{t: t, fn: fn, parts: parts, state: map[int32]WatermarkState{}}
+	return parts
 }
 
 // step processes a restriction once and returns the residual a runner would keep, if there is one.
@@ -151,6 +161,7 @@ func (r *run) step(rest Restriction) (*Restriction, error) {
 		residual = &q
 	}
 	emit := func(et beam.EventTime, rec Record) {
+		r.recs = append(r.recs, rec)
 		r.got = append(r.got, text(rec))
 		r.times = append(r.times, et.ToTime())
 		if r.each != nil {

@@ -28,16 +28,9 @@ func Read(s beam.Scope, cfg ReadConfig) (records, dead beam.PCollection) {
 	if err != nil {
 		panic(fmt.Sprintf("kafkaio.Read: %v", err))
 	}
-	r := reader{
-		Brokers: cfg.Brokers, Access: cfg.Access, Registry: cfg.Registry, RegistryAuth: cfg.RegistryAuth, ReadUncommitted: cfg.ReadUncommitted, OutOfOrder: cfg.OutOfOrder, IdleAfter: cfg.IdleAfter,
-		MaxAhead: cfg.MaxAhead, MaxBehind: cfg.MaxBehind, OffsetGone: cfg.OffsetGone, Timeout: cfg.Timeout, FetchBytes: cfg.FetchBytes,
-		Turn: cfg.Turn,
-	}
-	if cfg.EventTime != nil {
-		r.EventTime = reflectx.FunctionName(cfg.EventTime)
-		if closureName.MatchString(r.EventTime) {
-			panic(fmt.Sprintf("kafkaio.Read: EventTime %s is a closure or a method, which cannot travel to a worker; write a function with a name", r.EventTime))
-		}
+	r := newReader(cfg)
+	if closureName.MatchString(r.EventTime) {
+		panic(fmt.Sprintf("kafkaio.Read: EventTime %s is a closure or a method, which cannot travel to a worker; write a function with a name", r.EventTime))
 	}
 	find := lister{Brokers: cfg.Brokers, Access: cfg.Access, Topic: cfg.Topic, From: cfg.From, To: cfg.To, Timeout: cfg.Timeout}
 	impulse := beam.Impulse(s)
@@ -74,6 +67,18 @@ type reader struct {
 
 	records, dead, gone, ahead beam.Counter
 	backlog                    beam.Gauge
+}
+
+func newReader(cfg ReadConfig) reader {
+	r := reader{
+		Brokers: cfg.Brokers, Access: cfg.Access, Registry: cfg.Registry, RegistryAuth: cfg.RegistryAuth, ReadUncommitted: cfg.ReadUncommitted,
+		OutOfOrder: cfg.OutOfOrder, IdleAfter: cfg.IdleAfter, MaxAhead: cfg.MaxAhead, MaxBehind: cfg.MaxBehind,
+		OffsetGone: cfg.OffsetGone, Timeout: cfg.Timeout, FetchBytes: cfg.FetchBytes, Turn: cfg.Turn,
+	}
+	if cfg.EventTime != nil {
+		r.EventTime = reflectx.FunctionName(cfg.EventTime)
+	}
+	return r
 }
 
 // Setup implements a DoFn.

@@ -8,31 +8,16 @@ import (
 	"math"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/sdf"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
-
-func TestReadBounded(t *testing.T) {
-	c := fake(t, 3, nil)
-	produce(t, c, "", rec(0, "a"), rec(0, "b"), rec(2, "c"))
-	p, s := beam.NewPipelineWithRoot()
-	cfg := config(c)
-	cfg.To = Latest()
-	records, dead := Read(s, cfg)
-	passert.Equals(s, beam.ParDo(s, text, records), "0:0=a/a", "0:1=b/b", "2:0=c/c")
-	passert.Empty(s, dead)
-	ptest.RunAndValidate(t, p)
-}
 
 func TestWriteRead(t *testing.T) {
 	c := fake(t, 3, nil)
@@ -128,34 +113,6 @@ func TestHoles(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// A checkpoint after any record leaves a residual that starts behind it, also in another process.
-func TestResume(t *testing.T) {
-	c := fake(t, 1, nil)
-	var recs []*kgo.Record
-	var want []string
-	for i := range 100 {
-		recs = append(recs, rec(0, strconv.Itoa(i)))
-		want = append(want, fmt.Sprintf("0:%d=%d/%d", i, i, i))
-	}
-	produce(t, c, "", recs...)
-	r := newRun(t, config(c))
-	n := 0
-	r.each = func(rt *sdf.LockRTracker) {
-		if n++; n%7 == 0 {
-			rt.TrySplit(0)
-		}
-		if n%21 == 0 { // What another process does not have.
-			r.fn.client.keep(Restriction(r.parts[0]), 100, nil)
-		}
-	}
-	if rest := r.all(Restriction(r.parts[0])); rest.Start != 100 {
-		t.Errorf("position is %d, want 100", rest.Start)
-	}
-	if diff := cmp.Diff(want, r.got); diff != "" {
-		t.Errorf("records (-want +got):\n%s", diff)
 	}
 }
 

@@ -160,6 +160,7 @@ func (w *writer) connect() error {
 		kgo.ProducerLinger(5*time.Millisecond),
 		kgo.MaxBufferedRecords(maxBuffered+1),
 		kgo.UnknownTopicRetries(4),
+		kgo.MetadataMinAge(100*time.Millisecond), // A connection that was lost waits for metadata, by default 5 s.
 	)...)
 	if err != nil {
 		return fmt.Errorf("kafkaio.Write: brokers %s: %w", strings.Join(w.Brokers, ","), err)

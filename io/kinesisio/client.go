@@ -245,7 +245,7 @@ func (c *client) shards(ctx context.Context, filter *types.ShardFilter) (all []t
 type batch struct {
 	records  []types.Record
 	iterator string // For what follows; empty when the shard is closed and read to its end.
-	unsure   bool   // The iterator was made for the record of the place, and that record must come first.
+	unsure   bool   // The iterator was made for the place, and what it brings shows whether the place is still there.
 	behind   int64  // Milliseconds behind the latest record.
 	children []types.ChildShard
 	sent     time.Time // By the worker's clock.
@@ -268,8 +268,11 @@ type goneError struct {
 
 func (e *goneError) Error() string {
 	at := e.part.At.Kind
-	if e.part.At.Sequence != "" {
+	switch at {
+	case "sequence":
 		at = "sequence number " + e.part.At.Sequence
+	case "time":
+		at = "time " + utc(e.part.At.Millis)
 	}
 	return fmt.Sprintf("kinesisio: %v, shard %s, %s: %s: records may have been deleted by retention before they were read; "+
 		"keep records longer, or set PositionGone to GoneSkipsTo to go on with the earliest and a counted gap", e.where, e.part.Shard, at, e.reason)
@@ -294,7 +297,7 @@ func (c *client) get(ctx context.Context, p Part, created int64, limit int32, ga
 		if iterator, err = c.iterator(ctx, p); err != nil {
 			return nil, err
 		}
-		b.unsure = p.At.Kind == "sequence"
+		b.unsure = true
 	}
 	out, err := c.api.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: &iterator, Limit: &limit})
 	if err != nil {
@@ -389,20 +392,26 @@ func (c *client) factsAnew(ctx context.Context) (streamFacts, error) {
 	return c.facts(ctx)
 }
 
-// checkGone takes the first answer to an iterator that was made for the record of the place. If that record is not
-// there, nothing behind it can be missing as long as the time since it was known to be the end is within retention.
+// checkGone takes the first answer to an iterator that was made for a place. If the record of the place is not
+// there, or the place has none, nothing behind it can be missing as long as all that is to be read came within
+// retention. Kinesis itself does not tell: it answers with the earliest record there is.
 func (c *client) checkGone(ctx context.Context, p Part, b *batch) error {
-	if len(b.records) > 0 && aws.ToString(b.records[0].SequenceNumber) == p.At.Sequence {
+	if p.At.Kind == "sequence" && len(b.records) > 0 && aws.ToString(b.records[0].SequenceNumber) == p.At.Sequence {
 		return nil
 	}
 	facts, err := c.facts(ctx)
 	if err != nil {
 		return err
 	}
-	if p.At.Seen > 0 && b.now.Sub(time.UnixMilli(p.At.Seen)) < facts.retention {
+	switch {
+	case p.At.Seen > 0 && b.now.Sub(time.UnixMilli(p.At.Seen)) < facts.retention:
+		return nil
+	case p.At.Kind == "sequence":
+		return &goneError{c.where, p, fmt.Sprintf("the record is no longer there, and the stream keeps %v", facts.retention)}
+	case p.At.Seen == 0: // A place from before this was noted.
 		return nil
 	}
-	return &goneError{c.where, p, fmt.Sprintf("the record is no longer there, and the stream keeps %v", facts.retention)}
+	return &goneError{c.where, p, fmt.Sprintf("nothing was read since %s, and the stream keeps %v", utc(p.At.Seen), facts.retention)}
 }
 
 // secondsBehind is the backlog of parts as last seen; 0 when it is not known.

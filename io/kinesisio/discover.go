@@ -93,9 +93,9 @@ func (f *listFn) tryList(ctx context.Context) ([]Restriction, error) {
 	}
 	var rests []Restriction
 	for _, p := range parts {
-		p.At = Place{Kind: "earliest"}
+		p.At = Place{Kind: "earliest", Seen: now.UnixMilli()}
 		if from.Kind == "time" || from.Kind == "sequence" {
-			p.At = Place{Kind: "time", Millis: from.Millis}
+			p.At = Place{Kind: "time", Millis: from.Millis, Seen: needed(from.Millis, now, facts.retention)}
 		}
 		if from.Kind == "sequence" && holds(shards, p.Shard, from.Sequence) {
 			p.At = Place{Kind: "sequence", Sequence: from.Sequence, Seen: from.Millis}
@@ -103,6 +103,15 @@ func (f *listFn) tryList(ctx context.Context) ([]Restriction, error) {
 		rests = append(rests, Restriction{Stream: f.Place.Stream, Created: facts.created, End: end, Parts: []Part{p}})
 	}
 	return rests, nil
+}
+
+// needed is since when all records have to be there for a read that begins at a time: what was deleted before the read
+// began cannot be asked for.
+func needed(from int64, began time.Time, retention time.Duration) int64 {
+	if from <= began.Add(-retention).UnixMilli() {
+		return began.UnixMilli()
+	}
+	return from
 }
 
 // find returns when the record with a sequence number arrived.
@@ -264,13 +273,14 @@ func (c *client) successors(ctx context.Context, p Part, told []types.ChildShard
 
 // earliest returns the parts with the oldest records there are for the range of a part whose place is gone.
 func (c *client) earliest(ctx context.Context, p Part) ([]Part, error) {
-	shards, _, err := c.shards(ctx, nil)
+	shards, now, err := c.shards(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
+	at := Place{Kind: "earliest", Seen: now.UnixMilli()}
 	for _, s := range shards {
 		if aws.ToString(s.ShardId) == p.Shard {
-			p.At = Place{Kind: "earliest"}
+			p.At = at
 			return []Part{p}, nil
 		}
 	}
@@ -281,6 +291,9 @@ func (c *client) earliest(ctx context.Context, p Part) ([]Part, error) {
 	found, whole := within(p, all)
 	if !whole {
 		return nil, errors.New("kinesisio: the shards that are there do not hold all hash keys")
+	}
+	for i := range found {
+		found[i].At = at
 	}
 	return found, nil
 }

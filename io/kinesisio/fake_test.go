@@ -35,7 +35,7 @@ func deadCode(d DeadLetter) string { return d.Code + " " + string(d.Record.Data)
 func pair(s string) ([]byte, []byte) { return []byte("key " + s), []byte(s) }
 
 // start starts a service with one stream named "s".
-func start(t *testing.T, shards int) *fake.Server {
+func start(t testing.TB, shards int) *fake.Server {
 	t.Helper()
 	s := fake.Start(t)
 	s.Create("s", shards)
@@ -49,7 +49,7 @@ func readOf(s *fake.Server) ReadConfig {
 
 // run is a read without a runner: the methods of the DoFn, called as a runner calls them.
 type run struct {
-	t     *testing.T
+	t     testing.TB
 	fn    *readFn
 	rests []Restriction
 	got   []string
@@ -60,14 +60,24 @@ type run struct {
 	state WatermarkState
 }
 
-func newRun(t *testing.T, cfg ReadConfig) *run {
+func newRun(t testing.TB, cfg ReadConfig) *run {
 	t.Helper()
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newReader(cfg)
-	l := &listFn{Place: r.Place, From: cfg.From, To: cfg.To, Timeout: cfg.Timeout}
+	rests := restrictionsOf(t, cfg)
+	fn := &readFn{reader: newReader(cfg)}
+	if err := fn.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return &run{t: t, fn: fn, rests: rests, state: WatermarkState{Process: process}}
+}
+
+// restrictionsOf are the restrictions with which a read begins.
+func restrictionsOf(t testing.TB, cfg ReadConfig) []Restriction {
+	t.Helper()
+	l := &listFn{Place: newReader(cfg).Place, From: cfg.From, To: cfg.To, Timeout: cfg.Timeout}
 	if err := l.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -75,11 +85,7 @@ func newRun(t *testing.T, cfg ReadConfig) *run {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fn := &readFn{reader: r}
-	if err := fn.Setup(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return &run{t: t, fn: fn, rests: rests, state: WatermarkState{Process: process}}
+	return rests
 }
 
 // restart forgets all that a process knows.
@@ -125,7 +131,7 @@ func (r *run) step(rest Restriction) (*Restriction, error) {
 }
 
 // checkpoint splits as a runner does that wants to commit.
-func checkpoint(t *testing.T, rt *sdf.LockRTracker) *Restriction {
+func checkpoint(t testing.TB, rt *sdf.LockRTracker) *Restriction {
 	t.Helper()
 	_, rest, err := rt.TrySplit(0)
 	if err != nil {

@@ -136,8 +136,10 @@ func AtSequence(number string) Position { return Position{Kind: "sequence", Sequ
 // future: a shard ends with the first record that arrived then or later, or when it is caught up after that time.
 func AtTime(t time.Time) Position { return Position{Kind: "time", Millis: t.UnixMilli()} }
 
-// GonePolicy says what to do when the stream may no longer have the wanted position: it was trimmed, and the last
-// record read and the last time the read was caught up are both longer ago than what the stream keeps.
+// GonePolicy says what to do when the stream may no longer have the wanted position: the record there was trimmed, or
+// nothing was read there yet, and the last record read and the last time the read was caught up are both longer ago
+// than what the stream keeps. A read that begins at a time needs the records from that time on, and one that begins
+// at the earliest record those from its own beginning on: what Kinesis deletes before that is not missed.
 type GonePolicy string
 
 const (
@@ -169,6 +171,7 @@ type ReadConfig struct {
 	PositionGone GonePolicy
 	Timeout      time.Duration // How long the service may be away or refuse before the bundle fails; 60 s.
 	FetchRecords int32         // What one read of a shard asks for; 2,000, at most 10,000.
+	Turn         time.Duration // How long shards are read before they rest, though there is more; 0: no bound. For runners that do not interrupt a source. Not in a bounded read.
 	ReadGap      time.Duration // The least time between two reads of one shard in a process; 200 ms, as Kinesis allows 5 a second to all readers together.
 }
 
@@ -194,8 +197,8 @@ func (c ReadConfig) withDefaults() (ReadConfig, error) {
 	if c.From.Kind == "time" && c.To.Kind == "time" && c.To.Millis < c.From.Millis {
 		errs = append(errs, fmt.Errorf("To, %s, is before From, %s", utc(c.To.Millis), utc(c.From.Millis)))
 	}
-	if c.OutOfOrder < 0 || c.MaxBehind < 0 || c.Timeout < 0 || c.ReadGap < 0 {
-		errs = append(errs, errors.New("OutOfOrder, MaxBehind, Timeout and ReadGap must not be negative"))
+	if c.OutOfOrder < 0 || c.MaxBehind < 0 || c.Timeout < 0 || c.ReadGap < 0 || c.Turn < 0 {
+		errs = append(errs, errors.New("OutOfOrder, MaxBehind, Timeout, Turn and ReadGap must not be negative"))
 	}
 	if c.FetchRecords < 1 || c.FetchRecords > 10_000 {
 		errs = append(errs, fmt.Errorf("FetchRecords is %d: want 1 to 10000", c.FetchRecords))

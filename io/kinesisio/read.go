@@ -31,11 +31,8 @@ func Read(s beam.Scope, cfg ReadConfig) (records, dead beam.PCollection) {
 		panic(fmt.Sprintf("kinesisio.Read: %v", err))
 	}
 	r := newReader(cfg)
-	if cfg.EventTime != nil {
-		r.EventTime = reflectx.FunctionName(cfg.EventTime)
-		if closureName.MatchString(r.EventTime) {
-			panic(fmt.Sprintf("kinesisio.Read: EventTime %s is a closure or a method, which cannot travel to a worker; write a function with a name", r.EventTime))
-		}
+	if closureName.MatchString(r.EventTime) {
+		panic(fmt.Sprintf("kinesisio.Read: EventTime %s is a closure or a method, which cannot travel to a worker; write a function with a name", r.EventTime))
 	}
 	found := beam.ParDo(s, &listFn{Place: r.Place, From: cfg.From, To: cfg.To, Timeout: cfg.Timeout}, beam.Impulse(s))
 	if cfg.To.Kind != "" {
@@ -60,6 +57,7 @@ type reader struct {
 	PositionGone GonePolicy
 	Timeout      time.Duration
 	FetchRecords int32
+	Turn         time.Duration
 	ReadGap      time.Duration
 
 	client    *client
@@ -70,10 +68,15 @@ type reader struct {
 }
 
 func newReader(cfg ReadConfig) reader {
-	return reader{
+	r := reader{
 		Place: place{cfg.Region, cfg.Endpoint, cfg.Stream}, OutOfOrder: cfg.OutOfOrder, IdleAfter: cfg.IdleAfter, MaxAhead: cfg.MaxAhead,
-		MaxBehind: cfg.MaxBehind, PositionGone: cfg.PositionGone, Timeout: cfg.Timeout, FetchRecords: cfg.FetchRecords, ReadGap: cfg.ReadGap,
+		MaxBehind: cfg.MaxBehind, PositionGone: cfg.PositionGone, Timeout: cfg.Timeout, FetchRecords: cfg.FetchRecords, Turn: cfg.Turn,
+		ReadGap: cfg.ReadGap,
 	}
+	if cfg.EventTime != nil {
+		r.EventTime = reflectx.FunctionName(cfg.EventTime)
+	}
+	return r
 }
 
 // Setup implements a DoFn.
@@ -147,7 +150,7 @@ func (f *readFn) TruncateRestriction(rt *sdf.LockRTracker, _ Restriction) Restri
 	return rest
 }
 
-// ProcessElement reads until the shards are caught up, or the runner takes the rest.
+// ProcessElement reads until the shards are caught up, its turn is over, or the runner takes the rest.
 func (f *readFn) ProcessElement(ctx context.Context, we *estimator, rt *sdf.LockRTracker, _ Restriction, emit func(beam.EventTime, Record), dead func(DeadLetter)) (sdf.ProcessContinuation, error) {
 	done, err := f.read(ctx, &reading{rt: rt, we: we, emit: emit, dead: dead})
 	if err != nil || done {
@@ -201,8 +204,9 @@ func (in *reading) setBacklog(seconds float64) {
 	in.rt.Rt.(*tracker).left = seconds
 }
 
-// read returns false when an unbounded restriction is caught up.
+// read returns false when an unbounded restriction is caught up, or its turn is over.
 func (r *reader) read(ctx context.Context, in *reading) (done bool, err error) {
+	began := time.Now()
 	in.we.follow(in.left().Parts, partID{})
 	for !in.rt.IsDone() {
 		caughtUp := true
@@ -217,7 +221,8 @@ func (r *reader) read(ctx context.Context, in *reading) (done bool, err error) {
 			}
 			caughtUp = caughtUp && !more
 		}
-		if caughtUp && !rest.bounded() && !in.rt.IsDone() {
+		over := r.Turn > 0 && time.Since(began) >= r.Turn
+		if (caughtUp || over) && !rest.bounded() && !in.rt.IsDone() {
 			return false, nil
 		}
 	}

@@ -12,73 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/sdf"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 	"github.com/google/go-cmp/cmp"
 	"github.com/hornbeam-dev/hornbeam/io/kinesisio/internal/fake"
 )
-
-func TestReadBounded(t *testing.T) {
-	srv := start(t, 3)
-	for i := range 50 {
-		srv.Put("s", fmt.Sprint("key ", i), []byte(fmt.Sprint(i)))
-	}
-	p, s := beam.NewPipelineWithRoot()
-	cfg := readOf(srv)
-	cfg.To = Latest()
-	records, dead := Read(s, cfg)
-	var want []any
-	for _, n := range numbers(50) {
-		want = append(want, n)
-	}
-	passert.Equals(s, beam.ParDo(s, data, records), want...)
-	passert.Empty(s, dead)
-	ptest.RunAndValidate(t, p)
-}
-
-// A checkpoint after any record leaves a residual that starts behind it, also in another process.
-func TestResume(t *testing.T) {
-	srv := start(t, 1)
-	for i := range 100 {
-		srv.Put("s", "k", []byte(fmt.Sprint(i)))
-	}
-	cfg := readOf(srv)
-	cfg.FetchRecords = 13
-	r := newRun(t, cfg)
-	n := 0
-	r.each = func(rt *sdf.LockRTracker) *Restriction {
-		n++
-		if n%21 == 0 {
-			r.restart()
-		}
-		if n%7 == 0 {
-			return checkpoint(t, rt)
-		}
-		return nil
-	}
-	r.everything()
-	if diff := cmp.Diff(numbers(100), r.got); diff != "" {
-		t.Errorf("records (-want +got):\n%s", diff)
-	}
-}
-
-// A bundle that fails is tried again from where it began, and what the process knows of it does not matter.
-func TestFailedBundle(t *testing.T) {
-	srv := start(t, 1)
-	for i := range 10 {
-		srv.Put("s", "k", []byte(fmt.Sprint(i)))
-	}
-	r := newRun(t, readOf(srv))
-	begin := r.rests[0]
-	r.all(begin)
-	r.got = nil
-	r.all(begin)
-	if diff := cmp.Diff(numbers(10), r.got); diff != "" {
-		t.Errorf("records (-want +got):\n%s", diff)
-	}
-}
 
 // FC-10: a kill at every index of an aggregated record.
 func TestAggregatedResume(t *testing.T) {

@@ -35,7 +35,7 @@ type Place struct {
 	Millis   int64  // For "time".
 	Sequence string // For "sequence": the record that was last touched.
 	Taken    int64  // For "sequence": how many of its user records were taken. -1: all, and the place is behind the record.
-	Seen     int64  // When the last record before it arrived, or when nothing was known to follow it, in milliseconds; 0: never.
+	Seen     int64  // Milliseconds: all that arrived later is to be read. When the last record before it arrived, when nothing followed it, or when the read began; 0: not known.
 }
 
 // partID tells a part from the others of its restriction.
@@ -60,6 +60,7 @@ func join(parts []Part) []Part {
 			last := &joined[n-1]
 			if last.Shard == p.Shard && last.At.Kind == "earliest" && p.At.Kind == "earliest" && after(last.High) == p.Low {
 				last.High = p.High
+				last.At.Seen = min(last.At.Seen, p.At.Seen)
 				continue
 			}
 		}
@@ -157,22 +158,36 @@ func (t *tracker) TryClaim(pos any) bool {
 			if pos.last {
 				taken = -1
 			}
-			*at = Place{Kind: "sequence", Sequence: pos.sequence, Taken: taken, Seen: max(at.Seen, pos.arrival)}
+			*at = Place{Kind: "sequence", Sequence: pos.sequence, Taken: taken, Seen: at.seen(pos.arrival)}
 			t.taken++
 		}
 	case pass:
 		t.err = at.mayTake(pos.sequence, math.MaxInt64)
 		if t.err == nil {
-			*at = Place{Kind: "sequence", Sequence: pos.sequence, Taken: -1, Seen: max(at.Seen, pos.arrival)}
+			*at = Place{Kind: "sequence", Sequence: pos.sequence, Taken: -1, Seen: at.seen(pos.arrival)}
 		}
 	case tip:
 		at.Seen = max(at.Seen, pos.at)
 	case handOver:
-		t.now = join(append(slices.Delete(t.now, i, i+1), pos.to...))
+		seen := at.Seen // What the children have came later than what the part had.
+		t.now = slices.Delete(t.now, i, i+1)
+		for _, p := range pos.to {
+			p.At.Seen = seen
+			t.now = append(t.now, p)
+		}
+		t.now = join(t.now)
 	case restart:
 		t.now = append(slices.Delete(t.now, i, i+1), pos.to...)
 	}
 	return t.err == nil
+}
+
+// seen is Seen behind a record. The first one of a read may have arrived long before the read began.
+func (p Place) seen(arrival int64) int64 {
+	if p.Kind != "sequence" {
+		return arrival
+	}
+	return max(p.Seen, arrival)
 }
 
 // mayTake refuses to go back.

@@ -121,18 +121,3 @@ func TestIdleEdges(t *testing.T) {
 	both(99_000)
 	expect("idle", after(96_000).UnixMilli())
 }
-
-// An empty shard becomes idle; one with a backlog does not.
-func TestIdleShard(t *testing.T) {
-	srv := start(t, 1)
-	cfg := readOf(srv)
-	cfg.IdleAfter = time.Millisecond
-	r := newRun(t, cfg)
-	rest := r.all(r.rests[0])
-	for range 3 {
-		rest = r.all(rest)
-	}
-	if got := time.Since(time.UnixMilli(r.state.Watermark)); got > 10*time.Second {
-		t.Errorf("the watermark of an empty shard is %v behind", got)
-	}
-}

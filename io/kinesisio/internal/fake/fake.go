@@ -160,6 +160,15 @@ func (s *Server) Put(name, key string, data []byte) string {
 	return sequence
 }
 
+// PutIn puts a record in a shard, as with an explicit hash key of that shard.
+func (s *Server) PutIn(name, id, key string, data []byte) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.streams[name]
+	_, sequence := s.put(st, key, st.shard(id).low.String(), data)
+	return sequence
+}
+
 // Split splits a shard in halves.
 func (s *Server) Split(name, id string) {
 	s.mu.Lock()
