@@ -25,14 +25,16 @@ type measured struct {
 	RSS     float64 `json:"peak_rss_bytes"`
 	Count   int64   `json:"count"`
 	Output  string  `json:"output"`
+	Answer  string  `json:"answer,omitempty"` // What Output should be, if that is known.
 }
 
 func (c contest) measure(bin, runner string) (measured, error) {
 	if c.pipeline {
 		return c.measurePipeline(bin, runner)
 	}
-	out, _, err := execute(filepath.Join(bin, "workload"),
-		"--workload="+c.name, "--runner="+runner, "--n="+c.size())
+	program, _, _ := strings.Cut(c.name, "-")
+	_, out, err := execute(nil, filepath.Join(bin, "workload"),
+		"--workload="+program, "--runner="+runner, "--n="+c.size())
 	if err != nil {
 		return measured{}, err
 	}
@@ -54,33 +56,35 @@ func (c contest) measurePipeline(bin, runner string) (measured, error) {
 	output := filepath.Join(dir, "output")
 	args := append(slices.Clone(c.args), c.size(), "--runner="+runner,
 		"--state_dir="+filepath.Join(dir, "state"), "--output="+output)
-	began := time.Now()
-	_, state, err := execute(filepath.Join(bin, program), args...)
+	m, _, err := execute(nil, filepath.Join(bin, program), args...)
 	if err != nil {
 		return measured{}, err
 	}
-	m := measured{
-		Seconds: time.Since(began).Seconds(),
-		CPU:     (state.UserTime() + state.SystemTime()).Seconds(),
-		RSS:     float64(state.SysUsage().(*syscall.Rusage).Maxrss << 10),
-	}
-	m.Count, m.Output, err = hashLines(output)
+	lines, err := readLines(output)
+	m.Count, m.Output = hash(lines)
 	return m, err
 }
 
-func execute(program string, args ...string) ([]byte, *os.ProcessState, error) {
+// execute runs a program, measures it from outside, and returns what it printed.
+func execute(env []string, program string, args ...string) (measured, []byte, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	began := time.Now()
 	if err := cmd.Run(); err != nil {
 		tail := stderr.Bytes()
-		return nil, nil, fmt.Errorf("%s: %w\n%s", cmd, err, tail[max(0, len(tail)-4000):])
+		return measured{}, nil, fmt.Errorf("%s: %w\n%s", cmd, err, tail[max(0, len(tail)-4000):])
 	}
-	return stdout.Bytes(), cmd.ProcessState, nil
+	return measured{
+		Seconds: time.Since(began).Seconds(),
+		CPU:     (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(),
+		RSS:     float64(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10),
+	}, stdout.Bytes(), nil
 }
 
-// hashLines hashes the sorted lines of all files below dir, but for those that name the job.
-func hashLines(dir string) (int64, string, error) {
+// readLines returns the lines of all files below dir, but for those that name the job.
+func readLines(dir string) ([]string, error) {
 	var lines []string
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() || strings.HasPrefix(entry.Name(), "_") {
@@ -90,10 +94,15 @@ func hashLines(dir string) (int64, string, error) {
 		lines = slices.AppendSeq(lines, strings.Lines(string(content)))
 		return err
 	})
+	return lines, err
+}
+
+// hash counts lines and hashes them, in whichever order they are.
+func hash(lines []string) (int64, string) {
 	slices.Sort(lines)
 	sum := sha256.New()
 	for _, line := range lines {
 		sum.Write([]byte(line))
 	}
-	return int64(len(lines)), hex.EncodeToString(sum.Sum(nil)[:8]), err
+	return int64(len(lines)), hex.EncodeToString(sum.Sum(nil)[:8])
 }

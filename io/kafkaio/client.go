@@ -61,8 +61,9 @@ type partState struct {
 	leader  int32
 	epoch   int32
 	topicID kadm.TopicID
-	end     int64  // As of the last fetch; -1 before it.
-	rest    *batch // What the last fetch brought and a checkpoint kept from being read.
+	end     int64   // As of the last fetch; -1 before it.
+	rest    *batch  // What the last fetch brought and a checkpoint kept from being read.
+	swell   float64 // How many bytes of records a byte of the last fetch became; 0 before it.
 }
 
 // acquire returns the client for the brokers; each call needs one to release.
@@ -245,7 +246,7 @@ func (c *client) locate(ctx context.Context, r Restriction) (partState, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if known := c.parts[key]; known != nil && known.topicID == topic.ID {
-		found.end, found.rest = known.end, known.rest
+		found.end, found.rest, found.swell = known.end, known.rest, known.swell
 	}
 	c.parts[key] = &found
 	return found, nil
@@ -267,6 +268,28 @@ func (c *client) keep(r Restriction, end int64, rest *batch) {
 	if p := c.parts[partKey{r.Topic, r.Partition}]; p != nil && p.topicID.String() == r.TopicID {
 		p.end, p.rest = end, rest
 	}
+}
+
+// measure notes how far the records of a fetch were compressed.
+func (c *client) measure(r Restriction, fetched int, records []*kgo.Record) {
+	if len(records) == 0 {
+		return
+	}
+	bytes := 0
+	for _, rec := range records {
+		bytes += len(rec.Key) + len(rec.Value)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.parts[partKey{r.Topic, r.Partition}]; p != nil {
+		p.swell = float64(bytes) / float64(fetched)
+	}
+}
+
+// ask is how many bytes to ask for so that about as many as wanted are in memory, however far the records are
+// compressed. Brokers send a whole batch, even if it is larger.
+func (p partState) ask(wanted int32) int32 {
+	return max(1, int32(float64(wanted)/max(1, p.swell)))
 }
 
 // fetchOptions are what a fetch needs beside the position.
@@ -304,7 +327,8 @@ func (c *client) fetch(ctx context.Context, r Restriction, pos int64, o fetchOpt
 		return nil, fmt.Errorf("fetch from broker %d of %s: the answer has no partition", p.leader, c.brokers)
 	}
 	options := kgo.ProcessFetchPartitionOpts{Offset: pos, IsolationLevel: isolation, Topic: r.Topic, Partition: r.Partition}
-	got, next := kgo.ProcessFetchPartition(options, &resp.Topics[0].Partitions[0], kgo.DefaultDecompressor(), nil)
+	part := &resp.Topics[0].Partitions[0]
+	got, next := kgo.ProcessFetchPartition(options, part, kgo.DefaultDecompressor(), nil)
 	switch {
 	case errors.Is(got.Err, kerr.OffsetOutOfRange):
 		return nil, c.gone(ctx, r, pos)
@@ -313,6 +337,7 @@ func (c *client) fetch(ctx context.Context, r Restriction, pos int64, o fetchOpt
 		return nil, fmt.Errorf("fetch topic %s, partition %d, offset %d: %w", r.Topic, r.Partition, pos, got.Err)
 	}
 	c.keep(r, got.HighWatermark, nil)
+	c.measure(r, len(part.RecordBatches), got.Records)
 	return &batch{start: pos, next: max(pos, next), end: got.HighWatermark, stable: got.LastStableOffset, records: got.Records, sent: sent}, nil
 }
 
@@ -324,7 +349,7 @@ func fetchRequest(r Restriction, p partState, pos int64, o fetchOptions) *kmsg.F
 		req.MaxWaitMillis = int32(fetchWait.Milliseconds())
 	}
 	req.MinBytes = 1
-	req.MaxBytes = o.bytes
+	req.MaxBytes = p.ask(o.bytes)
 	req.SessionEpoch = -1
 	if !o.uncommitted {
 		req.IsolationLevel = 1
@@ -333,7 +358,7 @@ func fetchRequest(r Restriction, p partState, pos int64, o fetchOptions) *kmsg.F
 	part.Partition = r.Partition
 	part.CurrentLeaderEpoch = p.epoch
 	part.FetchOffset = pos
-	part.PartitionMaxBytes = o.bytes
+	part.PartitionMaxBytes = p.ask(o.bytes)
 	topic := kmsg.NewFetchRequestTopic()
 	topic.Topic, topic.TopicID = r.Topic, p.topicID
 	topic.Partitions = append(topic.Partitions, part)

@@ -184,7 +184,7 @@ type ReadConfig struct {
 	OffsetGone GonePolicy
 	Discover   time.Duration // How often to look for new partitions; 2 s, negative: never. Not in a bounded read.
 	Timeout    time.Duration // How long brokers may be away before the bundle fails; 60 s.
-	FetchBytes int32         // What one fetch of a partition asks for; 4 MiB.
+	FetchBytes int32         // Of records that one fetch of a partition brings, about, as they are without compression; 4 MiB.
 	Turn       time.Duration // How long a partition is read before it rests, though there is more; 0: no bound. For runners that do not interrupt a source. Not in a bounded read.
 }
 

@@ -125,12 +125,16 @@ func (fn *sinkFn) ProcessElement(key, value int64, emit func(int64, int64)) {
 		emit(0, 1)
 	}
 	fn.count++
-	fn.hash += mix(uint64(key)*0x9e3779b97f4a7c15 ^ mix(uint64(value)))
+	fn.hash += rowHash(key, value)
 }
 
 func (fn *sinkFn) FinishBundle(func(int64, int64)) {
 	sunk.count.Add(fn.count)
 	sunk.hash.Add(fn.hash)
+}
+
+func rowHash(key, value int64) uint64 {
+	return mix(uint64(key)*0x9e3779b97f4a7c15 ^ mix(uint64(value)))
 }
 
 // mix is the end of MurmurHash3.

@@ -9,6 +9,8 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window"
 )
 
+const sixMinutes = 6 * time.Minute
+
 // workloads compose pipelines that make n elements and sink what comes of them.
 var workloads = map[string]func(s beam.Scope, n int64){
 	"fused": func(s beam.Scope, n int64) {
@@ -31,6 +33,14 @@ var workloads = map[string]func(s beam.Scope, n int64){
 	},
 	"sessions": func(s beam.Scope, n int64) {
 		windowed(s, window.NewSessions(time.Minute), beam.ParDo(s, &emitFn{N: n, Keys: 1_000, Pace: visiting}, beam.Impulse(s)))
+	},
+	"windowsum": func(s beam.Scope, n int64) {
+		elements := beam.ParDo(s, &emitFn{N: n, Keys: 1_000, Pace: hourly}, beam.Impulse(s))
+		windows := beam.WindowInto(s, window.NewFixedWindows(sixMinutes), elements)
+		sink(s, beam.WindowInto(s, window.NewGlobalWindows(), beam.CombinePerKey(s, &sumFn{}, windows)))
+	},
+	"empty": func(s beam.Scope, _ int64) {
+		sink(s, beam.ParDo(s, weigh, generate(s, 0, 1)))
 	},
 	"valuestate": func(s beam.Scope, n int64) {
 		sink(s, beam.ParDo(s, newCountFn(), generate(s, n, 1_000)))

@@ -5,10 +5,8 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 )
 
 // result is what a contest says: medians, and ratios that are above 1 if Hornbeam is better.
@@ -19,28 +17,38 @@ type result struct {
 	Equal bool   `json:"equal"`
 	// PrismWrong is how many of Prism's runs had another output. They do not count.
 	PrismWrong int       `json:"prism_wrong,omitempty"`
+	Against    string    `json:"against"`
 	Hornbeam   measured  `json:"hornbeam"`
-	Prism      *measured `json:"prism,omitempty"`
+	Rival      *measured `json:"rival,omitempty"` // Nil if it does not run here.
 	Rate       float64   `json:"rate,omitempty"`
 	CPU        float64   `json:"cpu,omitempty"`
 	RSS        float64   `json:"rss,omitempty"`
+	Speed      float64   `json:"speed,omitempty"` // In Unit, as RivalSpeed.
+	RivalSpeed float64   `json:"rival_speed,omitempty"`
+	Unit       string    `json:"unit,omitempty"`
+	Micros     float64   `json:"cpu_micros_per_element,omitempty"` // Less an empty job.
+	Flink      *cost     `json:"flink_cpu_micros_per_element,omitempty"`
 	Missed     string    `json:"missed,omitempty"` // Targets, in words.
 }
 
 func (c contest) judge(runs map[string][]measured) result {
-	r := result{Name: c.name, N: c.n, Runs: len(runs["hornbeam"]), Equal: equal(runs), Hornbeam: median(runs["hornbeam"])}
+	r := result{Name: c.name, N: c.n, Runs: len(runs["hornbeam"]), Equal: equal(runs), Against: c.rival(), Hornbeam: median(runs["hornbeam"])}
 	if c.alone {
 		r.Missed = c.targets.missed(r)
 		return r
 	}
-	prism := median(runs["prism"])
-	r.Prism = &prism
+	rival := median(runs[c.rival()])
+	r.Rival = &rival
 	if !r.Equal {
 		return r // Times of different work say nothing.
 	}
-	r.Rate = prism.Seconds / r.Hornbeam.Seconds
-	r.CPU = prism.CPU / r.Hornbeam.CPU
-	r.RSS = prism.RSS / r.Hornbeam.RSS
+	r.Rate = rival.Seconds / r.Hornbeam.Seconds
+	r.CPU = rival.CPU / r.Hornbeam.CPU
+	r.RSS = rival.RSS / r.Hornbeam.RSS
+	if c.service != nil {
+		amount := float64(c.n) * c.service.each
+		r.Speed, r.RivalSpeed, r.Unit = amount/r.Hornbeam.Seconds, amount/rival.Seconds, c.service.unit
+	}
 	r.Missed = c.targets.missed(r)
 	return r
 }
@@ -84,30 +92,4 @@ func middle(runs []measured, figure func(measured) float64) float64 {
 		return (values[half-1] + values[half]) / 2
 	}
 	return values[half]
-}
-
-func printTable(w io.Writer, results []result) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "\tn\truns\ts\tPrism\trate\tCPU s\tPrism\tless\tRSS MB\tPrism\tless\t")
-	for _, r := range results {
-		h, verdict := r.Hornbeam, "outputs equal"
-		if !r.Equal {
-			verdict = "OUTPUTS DIFFER"
-		} else if r.Missed != "" {
-			verdict += "; missed: " + r.Missed
-		}
-		if r.PrismWrong > 0 {
-			verdict += fmt.Sprintf("; %d more of Prism were wrong", r.PrismWrong)
-		}
-		if r.Prism == nil {
-			fmt.Fprintf(t, "%s\t%d\t%d\t%.2f\t\t\t%.2f\t\t\t%.0f\t\t\t  %s\n",
-				r.Name, r.N, r.Runs, h.Seconds, h.CPU, h.RSS/1e6, verdict)
-			continue
-		}
-		p := *r.Prism
-		fmt.Fprintf(t, "%s\t%d\t%d\t%.2f\t%.2f\t%.1f×\t%.2f\t%.2f\t%.1f×\t%.0f\t%.0f\t%.1f×\t  %s\n",
-			r.Name, r.N, r.Runs, h.Seconds, p.Seconds, r.Rate, h.CPU, p.CPU, r.CPU,
-			h.RSS/1e6, p.RSS/1e6, r.RSS, verdict)
-	}
-	t.Flush()
 }
