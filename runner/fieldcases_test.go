@@ -9,12 +9,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window/trigger"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/state"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/timers"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/log"
@@ -31,6 +34,7 @@ import (
 
 func init() {
 	register.Function1x1(triple)
+	register.Function2x1(joined)
 	register.Function2x0(five)
 	register.Function1x2(modulo)
 	register.Function2x0(manyLong)
@@ -70,6 +74,37 @@ func TestLiteralWithoutCaptures(t *testing.T) {
 			t.Errorf("%s: got %v, want 3 and 6, or that it has to be registered", name, err)
 		}
 	}
+}
+
+// The clock of a TestStream stands at the epoch when it begins: a delay counts from there, and the first advance is no
+// jump over it.
+func TestClockOfATestStream(t *testing.T) {
+	p, s := beam.NewPipelineWithRoot()
+	events := teststream.NewConfig()
+	for at, element := range []string{"a", "b", "c"} {
+		if err := events.AddElements(int64(1000*at), element); err != nil {
+			t.Fatal(err)
+		}
+		events.AdvanceProcessingTime(40_000) // The first two are within a minute.
+	}
+	if err := events.AdvanceWatermarkToInfinity(); err != nil {
+		t.Fatal(err)
+	}
+	minutes := beam.WindowInto(s, window.NewGlobalWindows(), beam.ParDo(s, selfKeyed, teststream.Create(s, events)),
+		beam.Trigger(trigger.Repeat(trigger.AfterProcessingTime().PlusDelay(time.Minute))), beam.PanesDiscard())
+	panes := beam.ParDo(s, joined, beam.GroupByKey(s, beam.AddFixedKey(s, beam.DropKey(s, minutes))))
+	// With the default trigger, so that the comparison waits for all panes.
+	passert.Equals(s, beam.WindowInto(s, window.NewGlobalWindows(), panes), "ab", "c")
+	ptest.RunAndValidate(t, p)
+}
+
+func joined(_ int, each func(*string) bool) string {
+	var all []string
+	for element := ""; each(&element); {
+		all = append(all, element)
+	}
+	slices.Sort(all)
+	return strings.Join(all, "")
 }
 
 func five(_ []byte, emit func(int)) {

@@ -133,6 +133,7 @@ func New(p *plan.Plan, opt Options, view kv.View) (*Engine, error) {
 		e.stages = append(e.stages, e.newStage(&p.Stages[i]))
 		if p.Stages[i].Kind == plan.TestStream {
 			e.stream = newTestStream(&p.Stages[i])
+			e.clock = 0 // That of a TestStream starts at the epoch.
 		}
 	}
 	for _, s := range e.stages {

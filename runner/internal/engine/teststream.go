@@ -82,8 +82,7 @@ func (t *testStream) play(e *Engine, tx kv.Tx, ev *plan.TestStreamEvent) {
 		w := &t.watermarks[ev.Advance.Output]
 		*w = max(*w, ev.Advance.To)
 	default:
-		from := max(e.clock, 0) // The clock of a TestStream starts at the epoch.
-		e.setClock(tx, from.Add(time.Duration(min(ev.Clock, int64(event.MaxTimestamp-from)))*time.Millisecond))
+		e.setClock(tx, e.clock.Add(time.Duration(min(ev.Clock, int64(event.MaxTimestamp-e.clock)))*time.Millisecond))
 	}
 }
 
