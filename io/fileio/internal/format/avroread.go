@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package format
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+
+	"github.com/klauspost/compress/flate"
+	"github.com/twmb/avro"
+	"github.com/twmb/avro/ocf"
+)
+
+// longestBlock is how long a block of a file may be, before and after it is decompressed.
+const longestBlock = 1 << 30
+
+// avroReader reads a container file block by block. The container is read here and not by package ocf, which has
+// no way over a block except through its rows.
+type avroReader struct {
+	file  io.ReaderAt
+	size  int64
+	t     reflect.Type
+	codec ocf.Codec
+	sync  [16]byte
+	first int64 // Offset of the first block.
+	next  int64 // Offset of the next block.
+
+	read avroRead
+	skip avroSkip
+
+	row  int64 // The next one.
+	left int64 // Rows in the block that are not read.
+	rows decoder
+	err  error
+}
+
+func newAvroReader(file io.ReaderAt, size int64, t reflect.Type, columns []Column) (Reader, error) {
+	r := &avroReader{file: file, size: size, t: t}
+	metadata, err := r.header()
+	if err != nil {
+		return nil, fmt.Errorf("read header of Avro file: %w", err)
+	}
+	schema, err := avro.Parse(string(metadata["avro.schema"]), avro.WithLaxNames(nil))
+	if err != nil {
+		return nil, fmt.Errorf("schema of Avro file: %w", err)
+	}
+	root := schema.Root()
+	if r.read, r.skip, err = avroRows(root, columns); err != nil {
+		return nil, fmt.Errorf("%v: %w", t, err)
+	}
+	switch name := string(metadata["avro.codec"]); name {
+	case "", "null":
+	case "deflate":
+		r.codec = ocf.DeflateCodec(flate.DefaultCompression)
+	case "snappy":
+		r.codec = ocf.SnappyCodec()
+	case "zstandard":
+		if r.codec, err = ocf.ZstdCodec(nil, nil); err != nil {
+			return nil, fmt.Errorf("zstd: %w", err)
+		}
+	default:
+		return nil, fmt.Errorf("the blocks of the Avro file are compressed by %s: write it with null, deflate, snappy or zstandard", name)
+	}
+	return r, nil
+}
+
+// header reads the metadata, and where the first block begins.
+func (r *avroReader) header() (map[string][]byte, error) {
+	in := &counted{in: bufio.NewReader(io.NewSectionReader(r.file, 0, r.size))}
+	magic := make([]byte, 4)
+	if _, err := io.ReadFull(in, magic); err != nil || string(magic) != "Obj\x01" {
+		return nil, errors.Join(errors.New("it is no Avro container file"), err)
+	}
+	metadata := map[string][]byte{}
+	for {
+		n, err := in.long()
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			break
+		}
+		if n < 0 { // Its size in bytes follows.
+			n = -n
+			if _, err := in.long(); err != nil {
+				return nil, err
+			}
+		}
+		for range n {
+			key, err := in.bytes(r.size)
+			if err != nil {
+				return nil, err
+			}
+			if metadata[string(key)], err = in.bytes(r.size); err != nil {
+				return nil, err
+			}
+		}
+	}
+	_, err := io.ReadFull(in, r.sync[:])
+	r.first, r.next = in.n, in.n
+	return metadata, err
+}
+
+func (r *avroReader) Read() (any, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	element, err := r.element()
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("row %d: %w", r.row, err)
+	}
+	if r.err = err; err != nil {
+		return nil, err
+	}
+	r.row++
+	return element, nil
+}
+
+func (r *avroReader) element() (element any, err error) {
+	defer damaged(&err)
+	for r.left == 0 {
+		if err := r.enter(r.row); err != nil {
+			return nil, err
+		}
+	}
+	v := reflect.New(r.t).Elem()
+	if err := r.read(&r.rows, v); err != nil {
+		return nil, err
+	}
+	if r.rows.bad {
+		return nil, errDamaged
+	}
+	r.left--
+	return v.Interface(), nil
+}
+
+func (r *avroReader) SeekToRow(row int64) (err error) {
+	defer damaged(&err)
+	if row < 0 {
+		return fmt.Errorf("there is no row %d", row)
+	}
+	if row < r.row || r.err != nil { // After an error it is in the middle of a row.
+		r.row, r.left, r.next, r.err = 0, 0, r.first, nil
+	}
+	for r.row < row || r.left == 0 {
+		if r.left == 0 {
+			if err := r.enter(row); err == io.EOF {
+				return nil // Read says so.
+			} else if err != nil {
+				return err
+			}
+			continue
+		}
+		r.skip(&r.rows)
+		if r.rows.bad {
+			return errDamaged
+		}
+		r.row++
+		r.left--
+	}
+	return nil
+}
+
+// enter opens the next block if row is in it, and passes over it if not.
+func (r *avroReader) enter(row int64) error {
+	if r.next == r.size {
+		return io.EOF
+	}
+	in := &counted{in: bufio.NewReaderSize(io.NewSectionReader(r.file, r.next, r.size-r.next), 64)}
+	count, err := in.long()
+	if err != nil {
+		return err
+	}
+	size, err := in.long()
+	if err != nil {
+		return err
+	}
+	start := r.next + in.n
+	if count < 0 || size < 0 || size > r.size-start-int64(len(r.sync)) {
+		return errDamaged
+	}
+	var sync [16]byte
+	if _, err := r.file.ReadAt(sync[:], start+size); err != nil && err != io.EOF {
+		return err
+	}
+	if sync != r.sync {
+		return errDamaged
+	}
+	r.next = start + size + int64(len(sync))
+	if row >= r.row+count {
+		r.row += count
+		return nil
+	}
+	if size > longestBlock {
+		return fmt.Errorf("a block has %d bytes, more than %d", size, longestBlock)
+	}
+	block := make([]byte, size)
+	if _, err := r.file.ReadAt(block, start); err != nil && err != io.EOF {
+		return err
+	}
+	if r.codec != nil {
+		if block, err = r.codec.(ocf.BoundedDecompressor).DecompressBounded(block, longestBlock); err != nil {
+			return fmt.Errorf("decompress block: %w", err)
+		}
+	}
+	r.rows, r.left = decoder{row: block}, count
+	return nil
+}
+
+func (r *avroReader) Close() error {
+	if r.codec == nil {
+		return nil
+	}
+	return r.codec.Close()
+}
+
+// counted reads a part of a file that is made of longs and byte strings.
+type counted struct {
+	in *bufio.Reader
+	n  int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.in.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func (c *counted) ReadByte() (byte, error) {
+	b, err := c.in.ReadByte()
+	if err == nil {
+		c.n++
+	}
+	return b, err
+}
+
+func (c *counted) long() (int64, error) {
+	n, err := binary.ReadVarint(c)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func (c *counted) bytes(most int64) ([]byte, error) {
+	n, err := c.long()
+	if err != nil {
+		return nil, err
+	}
+	if n < 0 || n > most {
+		return nil, errDamaged
+	}
+	var b bytes.Buffer
+	_, err = io.CopyN(&b, c, n)
+	return b.Bytes(), err
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package format
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+)
+
+// Reader reads the elements of a file in bounded memory.
+type Reader interface {
+	// Read returns the next element, or io.EOF. After another error it returns that one again, until SeekToRow.
+	Read() (any, error)
+	// SeekToRow makes row the next one, counted from 0. Behind the last one there is io.EOF.
+	SeekToRow(row int64) error
+	// Close frees what the reader holds. The file stays open.
+	Close() error
+}
+
+// NewReader opens a file of Avro or Parquet, also one that other programs have made, for elements of a struct type.
+// Columns are those that New takes for the type. They are found by name: a column that the file does not have is
+// left nil if it is a pointer and an error if not, and what the file has beyond them is passed over. Numbers may be
+// narrower in the file. A null needs a pointer; where the file allows one and has none, a plain field does.
+func NewReader(f Format, r io.ReaderAt, size int64, t reflect.Type) (Reader, error) {
+	columns, err := Columns(t)
+	if err != nil {
+		return nil, err
+	}
+	switch f {
+	case Avro:
+		return newAvroReader(r, size, t, columns)
+	case Parquet:
+		return newParquetReader(r, size, t, columns)
+	}
+	return nil, fmt.Errorf("files of format %d are not read by columns: read their records", f)
+}
+
+var errDamaged = errors.New("the file is damaged")
+
+// damaged turns a panic into an error. Parquet-go and what decompresses panic on some files that are damaged.
+func damaged(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("%w: %v", errDamaged, r)
+	}
+}
+
+// missing is the error about a column that a file does not have.
+func (c *Column) missing() error {
+	if c.Optional {
+		return nil
+	}
+	return fmt.Errorf("field %s: the file has no such column: make the field a pointer", c.Name)
+}
