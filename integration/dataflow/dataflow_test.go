@@ -199,15 +199,13 @@ func TestDataflowResults(t *testing.T) {
 		args   []string
 		pkg    string // Where it is built; empty if TestMain has.
 		folder bool   // The output is a folder with files of any names.
-		not    string // Why it cannot be run.
 	}{
 		{name: job, args: []string{"--days=1"}},
-		{name: "frauddetection", args: []string{"--days=3"}, pkg: "../../pipelines/frauddetection", folder: true, not: "its --output takes no gs:// yet"},
+		{name: "frauddetection", args: []string{"--days=2"}, pkg: "../../pipelines/frauddetection", folder: true},
+		{name: "sessionanalytics", args: []string{"--days=1"}, pkg: "../../pipelines/sessionanalytics", folder: true},
+		{name: "unitconversion", args: []string{"--devices=50", "--duration=20m"}, pkg: "../../pipelines/unitconversion", folder: true},
 	} {
 		t.Run(program.name, func(t *testing.T) {
-			if program.not != "" {
-				t.Skip(program.not)
-			}
 			if program.pkg != "" {
 				if err := build(program.pkg); err != nil {
 					t.Fatal(err)

@@ -65,6 +65,8 @@ var wrapped = map[string]string{
 	"github.com/cockroachdb/pebble/":                    "runner/internal/store runner/internal/sim", // sim crashes its file system.
 	"github.com/twmb/franz-go/":                         "io/kafkaio fixtures/cmd/fixtures integration/",
 	"github.com/aws/":                                   "io/s3io io/kinesisio integration/",
+	"github.com/parquet-go/parquet-go":                  "io/fileio/internal/format",
+	"github.com/twmb/avro":                              "io/fileio/internal/format io/kafkaio",
 	"cloud.google.com/go/storage":                       "io/gcsio runner/launch integration/",
 	"github.com/apache/beam/sdks/v2/go/pkg/":            "runner runner/launch runner/internal/planner runner/internal/worker/embedded transforms/ io/ pipelines/ fixtures/ integration/",
 	"google.golang.org/protobuf/":                       "runner runner/launch runner/internal/planner runner/internal/worker/embedded io/kinesisio integration/dataflow/fake",
@@ -343,5 +345,42 @@ func TestArchitectureMap(t *testing.T) {
 		if !there[pkg] {
 			t.Errorf("the map of ARCHITECTURE.md has %s, which is not there", pkg)
 		}
+	}
+}
+
+// TestCodesAreConstants: the codes of dead letters are a closed set, so nobody makes one up where it is used.
+func TestCodesAreConstants(t *testing.T) {
+	isText := func(e ast.Expr) bool {
+		lit, ok := e.(*ast.BasicLit)
+		return ok && lit.Kind == token.STRING
+	}
+	for _, s := range sources(t) {
+		if s.isTest {
+			continue
+		}
+		ast.Inspect(s.File, func(n ast.Node) bool {
+			made := false
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				f, ok := n.Fun.(*ast.SelectorExpr)
+				if !ok || len(n.Args) == 0 {
+					break
+				}
+				pkg, _ := f.X.(*ast.Ident)
+				made = pkg != nil && pkg.Name == "dlq" && (f.Sel.Name == "New" || f.Sel.Name == "Of") && isText(n.Args[0])
+			case *ast.KeyValueExpr:
+				key, _ := n.Key.(*ast.Ident)
+				made = key != nil && key.Name == "Code" && isText(n.Value)
+			case *ast.AssignStmt:
+				for i, left := range n.Lhs {
+					field, ok := left.(*ast.SelectorExpr)
+					made = made || ok && field.Sel.Name == "Code" && len(n.Rhs) == len(n.Lhs) && isText(n.Rhs[i])
+				}
+			}
+			if made {
+				t.Errorf("%s: a code that is a text; name it among the constants of the package", s.line(n))
+			}
+			return true
+		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/x/beamx"
+
 	"github.com/hornbeam-dev/hornbeam/io/fileio"
 )
 
@@ -23,7 +24,7 @@ func ExampleWrite() {
 
 	p, s := beam.NewPipelineWithRoot()
 	lines := beam.Create(s, `{"n":2}`, `{"n":1}`)
-	fileio.Write(s, fileio.WriteConfig{Dir: dir, Prefix: "numbers"}, lines)
+	fileio.Write(s, fileio.WriteConfig{URL: dir, Prefix: "numbers"}, lines)
 	if err := beamx.Run(context.Background(), p); err != nil {
 		fmt.Println(err)
 		return

@@ -1,60 +1,99 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fileio reads and writes local files of lines: JSON-lines and CSV.
+// Package fileio writes files of JSON lines, CSV, Avro or Parquet, and reads those of JSON lines and CSV, compressed or
+// not, in a local folder, an S3 bucket or a GCS bucket. The store of a bucket is there once its package is imported:
+// io/s3io or io/gcsio.
 //
-// Write puts each window, pane and shard into one file with a name that follows from them alone;
-// Read is a splittable DoFn over records, plain or gzip. Neither looks inside a record: what is
-// malformed is the business of the transform that parses it. For object stores see io/s3io and io/gcsio.
+// Write puts each window, pane, folder and shard into files with names that follow from them alone, and says with a
+// manifest when a window is whole; Read is a splittable DoFn over records. Read does not look inside a record: what is
+// malformed is the business of the transform that parses it.
 //
 // # Delivery guarantees
 //
-// Write: each file appears once and whole. Its content is written under a temporary name in the same
-// folder, synced, and linked to its final name, which never replaces anything; then the folder is synced.
-// Lines are sorted, so a bundle that runs again after a crash at any point makes the same bytes, finds its
-// file and leaves it. This needs a runner on which a group, once committed, is the same on every retry
-// (Hornbeam; on others, a group that changes between attempts is reported as an error, never mixed). The
-// file that exists with other content stops the job with a message. Equal lines stay as often as they came.
+// Write: each file appears once and whole. Rows are sorted and formats are deterministic, so that a bundle that runs
+// again after a crash at any point makes the same bytes under the same name, finds its file and leaves it. Equal rows
+// stay as often as they came. A File is put out, and a manifest is written, after what they tell of is durable. What the
+// place has to do for it:
 //
-// Read: the position is part of the restriction, so on a runner that commits position and output together
-// each record comes once. A file that changes between match and read is an error.
+//   - a local folder: content is written under a temporary name, synced, and linked to its final name, which never
+//     replaces anything; then the folder is synced. The contents of files tell equal from different. What a killed
+//     process left behind is removed when the next one begins to write.
+//   - s3:// and gs://: the object is created on the condition that there is none. It carries a commit ID, made of the job,
+//     prefix, window, pane, folder, shard and part, and its SHA-256, by which an attempt knows an object of its own.
+//
+// An object that is there and is not the one to write stops the job with a message, whoever made it. With JobID, places are
+// claimed, so that two jobs cannot share one by accident.
+//
+// This needs a runner on which a group, once committed, is the same on every attempt. Hornbeam is one, and Dataflow.
+// Flink goes back to its last checkpoint and makes groups again: those by event time alone come out the same, those of
+// triggers in processing time, as Early and Late are, may not. A group that has changed between attempts finds a file
+// with other content, which is reported as above: never mixed, never replaced.
+//
+// Read: the position is part of the restriction, so on a runner that commits position and output together each record
+// comes once. A file that changes between match and read is an error.
 package fileio
 
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"reflect"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/sdf"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+
+	"github.com/hornbeam-dev/hornbeam/io/blob"
+	"github.com/hornbeam-dev/hornbeam/io/fileio/internal/format"
 )
 
 func init() {
 	for _, v := range []any{Record{}, DeadLetter{}, File{}, Restriction{}, sourceFile{}} {
 		beam.RegisterType(reflect.TypeOf(v))
 	}
-	register.DoFn2x0[string, func(int64, []byte)](&shardStrings{})
-	register.DoFn2x0[[]byte, func(int64, []byte)](&shardBytes{})
-	register.DoFn3x0[string, []byte, func(int64, []byte)](&shardKeyed{})
-	register.DoFn7x1[context.Context, beam.PaneInfo, beam.Window, int64, func(*[]byte) bool, func(File), func(DeadLetter), error](&writeFn{})
+	register.DoFn5x0[context.Context, beam.EventTime, beam.T, func(string, []byte), func(DeadLetter)](&elementFn{})
+	register.DoFn6x0[context.Context, beam.EventTime, string, []byte, func(string, []byte), func(DeadLetter)](&keyedFn{})
+	register.DoFn6x1[context.Context, beam.PaneInfo, beam.Window, string, func(*[]byte) bool, func(File), error](&filesFn{})
+	register.DoFn5x1[context.Context, beam.PaneInfo, beam.Window, int, func(*File) bool, error](&manifestFn{})
 	register.DoFn3x1[context.Context, []byte, func(sourceFile), error](&matchFn{})
 	register.DoFn6x1[context.Context, *estimator, *sdf.LockRTracker, sourceFile, func(beam.EventTime, Record), func(DeadLetter), error](&readFn{})
-	register.Emitter2[int64, []byte]()
+	register.Emitter2[string, []byte]()
 	register.Emitter1[File]()
 	register.Emitter1[DeadLetter]()
 	register.Emitter1[sourceFile]()
 	register.Emitter2[beam.EventTime, Record]()
 	register.Iter1[[]byte]()
+	register.Iter1[File]()
 }
+
+// Format is how the records of a file are written.
+type Format = format.Format
+
+// The formats.
+const (
+	JSONLines = format.JSONLines // Each line is a JSON value.
+	CSV       = format.CSV       // As RFC 4180, with the names of the columns in the first record if elements are structs.
+	Avro      = format.Avro      // Object container file of Avro 1.11; the schema is in the file.
+	Parquet   = format.Parquet   // Typed columns with statistics.
+)
+
+// Compression is how a file, or for Avro and Parquet its blocks, are compressed.
+type Compression = format.Compression
+
+// The compressions.
+const (
+	Usual = format.Usual // Zstd for Avro and Parquet, none for text.
+	None  = format.None
+	Gzip  = format.Gzip // For Avro deflate, which is what the format has.
+	Zstd  = format.Zstd
+)
 
 // namespace is the namespace of the counters.
 const namespace = "fileio"
 
 // Record is one record of a file: a line of JSON-lines, or a CSV record, which may span lines.
 type Record struct {
-	File   string // Path of the file.
+	File   string // Path or URL of the file.
 	Line   int64  // Number of the line the record starts in, from 1.
 	Offset int64  // Where it starts, in bytes after decompression.
 	Header []byte // CSV with Header set: the first record of the file; else empty.
@@ -63,75 +102,75 @@ type Record struct {
 
 // File is one file that Write has made.
 type File struct {
-	Path  string
-	Lines int64
-	Bytes int64
+	URL    string // Of the folder or bucket it is in, as in WriteConfig.
+	Key    string // Its path below URL, with slashes.
+	Rows   int64
+	Bytes  int64
+	SHA256 string // Of its bytes, in hex.
+	Hash   string // Of its rows, whatever their order: the same rows in several files sum up to the same (see RowsHash).
 }
 
 // DeadLetter is what could not be read or written, and why.
 type DeadLetter struct {
-	Code   string // TOO_LONG, BAD_TIME or NEWLINE.
+	Code   string // One of the Code constants.
 	File   string // Empty for Write.
 	Line   int64
 	Offset int64
 	Error  string
-	Bytes  []byte // The record; of one that is too long the first KiB.
+	Bytes  []byte // The record or row; of one that is too long the first KiB.
 }
 
-// WriteConfig says where lines go.
-type WriteConfig struct {
-	Dir    string // The folder; it is made when it does not exist.
-	Prefix string // How file names start; "part" by default.
-	Suffix string // How they end; ".jsonl" by default.
-	Shards int    // Files per window and pane, at most; 1 by default. A shard without lines makes no file.
-	JobID  string // When set, the folder is claimed for it (see Claim).
-	Memory int    // Bytes of lines sorted in memory before they are spilled to disk; 32 MiB by default.
-}
-
-func (c WriteConfig) withDefaults() (WriteConfig, error) {
-	if c.Prefix == "" {
-		c.Prefix = "part"
-	}
-	if c.Suffix == "" {
-		c.Suffix = ".jsonl"
-	}
-	if c.Shards == 0 {
-		c.Shards = 1
-	}
-	if c.Memory == 0 {
-		c.Memory = 32 << 20
-	}
-	switch {
-	case c.Dir == "":
-		return c, fmt.Errorf("Dir is empty: name the folder for the files")
-	case c.Shards < 0 || c.Shards > 99999:
-		return c, fmt.Errorf("Shards is %d: want 1 to 99999", c.Shards)
-	case c.Memory < 0:
-		return c, fmt.Errorf("Memory is %d: want a number of bytes", c.Memory)
-	case c.Prefix[0] == '.' || c.Prefix[0] == '_' || filepath.Base(c.Prefix) != c.Prefix:
-		return c, fmt.Errorf("Prefix is %q: want a file name part that does not start with . or _", c.Prefix)
-	case filepath.Base("x"+c.Suffix) != "x"+c.Suffix:
-		return c, fmt.Errorf("Suffix is %q: want a file name part", c.Suffix)
-	}
-	return c, nil
-}
-
-// Format is what separates the records of a file.
-type Format int
-
+// The codes of dead letters. There are no others.
 const (
-	JSONLines Format = iota // Every line is a record.
-	CSV                     // As RFC 4180: a quoted field may hold line ends.
+	CodeTooLong   = "TOO_LONG"   // Of Read: a record is longer than ReadConfig.MaxRecord.
+	CodeBadTime   = "BAD_TIME"   // Of Read: ReadConfig.EventTime refuses a record.
+	CodeBadRow    = "BAD_ROW"    // Of Write: the format cannot hold an element, as with a line end in a record of JSONLines.
+	CodeBadFolder = "BAD_FOLDER" // Of Write: an element has no event time for its folder, or a path that is too long or no legal name.
 )
+
+// WriteConfig says where elements go, and in what shape.
+type WriteConfig struct {
+	URL         string      // A folder, or s3://bucket/prefix or gs://bucket/prefix in a program that imports s3io or gcsio.
+	Prefix      string      // How the names of files start; "part" by default.
+	JobID       string      // When set, the place is claimed for it (see blob.Claim).
+	Format      Format      // JSONLines by default.
+	Compression Compression // The usual one of the format by default.
+
+	// Window is the event time that one set of files covers, from the beginning of 1970, in UTC. 0 leaves windows and
+	// triggers as the input has them, and then Early, Lateness and Late have to be 0, too.
+	Window   time.Duration
+	Early    time.Duration // An element waits no longer than this for the end of its window; 0 is for ever.
+	Lateness time.Duration // How late an element may be; what is later is dropped and counted by the runner.
+	Late     time.Duration // Late elements of a window are collected for this long before they make a file.
+
+	// Partition are folders by the event time of an element: of year, month, day, date and hour. {"date", "hour"}
+	// makes date=2018-04-01/hour=13.
+	Partition []string
+	Zone      string   // The time zone of Partition, of the IANA database; "UTC" by default.
+	Fields    []string // Folders by columns of a struct, which stay in its row, after those of Partition: country=DE.
+
+	Shards     int   // Files per window, pane and folder that are written at once, at most; 1 by default.
+	TargetSize int64 // Bytes after which a file ends and another part begins; 0 is never.
+	Complete   bool  // A manifest for each window, once everything of it is there (see Manifest).
+	Memory     int   // Bytes of rows sorted in memory before they are spilled to disk; 32 MiB by default.
+}
+
+// Written is what Write has made of its input.
+type Written struct {
+	Files beam.PCollection // PCollection<File>
+	Dead  beam.PCollection // PCollection<DeadLetter>
+}
 
 // ReadConfig says what to read.
 type ReadConfig struct {
-	Pattern   string // Of path/filepath.Match, relative to the working directory of the worker.
-	Format    Format
-	Header    bool  // CSV only: the first record of a file names the columns and is not emitted.
-	AllowNone bool  // No matching file is not an error.
-	MaxRecord int   // Bytes of the longest record; 16 MiB by default. A longer one is a dead letter.
-	Block     int64 // Plain JSON-lines files are split into blocks of this size at first; 64 MiB by default.
+	// Pattern is a path or an s3:// or gs:// URL with *, ?, [a-z] and ** for any number of folders (see blob.Glob). A path
+	// is relative to the working directory of the worker.
+	Pattern   string
+	Format    Format // JSONLines or CSV.
+	Header    bool   // CSV only: the first record of a file names the columns and is not emitted.
+	AllowNone bool   // No matching file is not an error.
+	MaxRecord int    // Bytes of the longest record; 16 MiB by default. A longer one is a dead letter.
+	Block     int64  // Plain JSON-lines files are split into blocks of this size at first; 64 MiB by default.
 
 	// EventTime takes the event time out of a record; nil leaves the timestamp of the impulse. It must be a
 	// function with a name, because a closure cannot travel to a worker. A record it refuses is a dead letter.
@@ -152,11 +191,12 @@ func (c ReadConfig) withDefaults() (ReadConfig, error) {
 	case c.MaxRecord < 0 || c.Block < 0 || c.OutOfOrder < 0:
 		return c, fmt.Errorf("MaxRecord, Block and OutOfOrder must not be negative")
 	case c.Format != JSONLines && c.Format != CSV:
-		return c, fmt.Errorf("Format is %d: want JSONLines or CSV", c.Format)
+		return c, fmt.Errorf("Format is %d: Read takes JSONLines and CSV", c.Format)
 	case c.Header && c.Format != CSV:
 		return c, fmt.Errorf("Header is for CSV only")
 	}
-	if _, err := filepath.Match(c.Pattern, ""); err != nil {
+	_, pattern := blob.SplitGlob(c.Pattern)
+	if err := blob.CheckGlob(pattern); err != nil {
 		return c, fmt.Errorf("Pattern %q: %w", c.Pattern, err)
 	}
 	return c, nil

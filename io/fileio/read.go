@@ -4,17 +4,13 @@ package fileio
 
 import (
 	"bufio"
-	"bytes"
-	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"reflect"
 	"regexp"
-	"slices"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
@@ -22,11 +18,13 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/sdf"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/util/reflectx"
+
+	"github.com/hornbeam-dev/hornbeam/io/blob"
 )
 
 // Read reads the files that match when the pipeline starts and returns PCollection<Record> and
-// PCollection<DeadLetter>. Gzip is recognized by its first bytes. Empty lines are counted, not emitted.
-// A plain file can be split at any record, a gzip file is checkpointed at a record and read from its
+// PCollection<DeadLetter>. Gzip and zstd are recognized by their first bytes. Empty lines are counted, not emitted.
+// A plain file can be split at any record, a compressed one is checkpointed at a record and read from its
 // beginning when it resumes.
 func Read(s beam.Scope, cfg ReadConfig) (records, dead beam.PCollection) {
 	s = s.Scope("fileio.Read")
@@ -34,75 +32,63 @@ func Read(s beam.Scope, cfg ReadConfig) (records, dead beam.PCollection) {
 	if err != nil {
 		panic(fmt.Sprintf("fileio.Read: %v", err))
 	}
-	fn := &readFn{Format: cfg.Format, Header: cfg.Header, MaxRecord: cfg.MaxRecord, Block: cfg.Block, OutOfOrder: cfg.OutOfOrder}
+	url, pattern := blob.SplitGlob(cfg.Pattern)
+	fn := &readFn{URL: url, Format: cfg.Format, Header: cfg.Header, MaxRecord: cfg.MaxRecord, Block: cfg.Block, OutOfOrder: cfg.OutOfOrder}
 	if cfg.EventTime != nil {
 		fn.EventTime = reflectx.FunctionName(cfg.EventTime)
 		if closureName.MatchString(fn.EventTime) {
 			panic(fmt.Sprintf("fileio.Read: EventTime %s is a closure or a method, which cannot travel to a worker; write a function with a name", fn.EventTime))
 		}
 	}
-	files := beam.ParDo(s, &matchFn{Pattern: cfg.Pattern, AllowNone: cfg.AllowNone}, beam.Impulse(s))
+	files := beam.ParDo(s, &matchFn{URL: url, Pattern: pattern, AllowNone: cfg.AllowNone}, beam.Impulse(s))
 	return beam.ParDo2(s, fn, files)
 }
 
 // closureName matches the names that the compiler gives to functions without one, and to method values.
 var closureName = regexp.MustCompile(`\.func\d+|-fm$`)
 
-// sourceFile is a file as it was when it matched.
-type sourceFile struct {
-	Path     string
-	Size     int64
-	Modified int64 // Nanoseconds since 1970.
-	Gzip     bool
-}
-
+// matchFn finds the files.
 type matchFn struct {
-	Pattern   string // As in ReadConfig.
+	URL       string // Of the store.
+	Pattern   string // Below URL.
 	AllowNone bool   // As in ReadConfig.
 }
 
-func (f *matchFn) ProcessElement(_ context.Context, _ []byte, emit func(sourceFile)) error {
-	paths, err := filepath.Glob(f.Pattern)
+// ProcessElement implements a DoFn.
+func (f *matchFn) ProcessElement(ctx context.Context, _ []byte, emit func(sourceFile)) error {
+	found, err := f.match(ctx, emit)
 	if err != nil {
-		return fmt.Errorf("fileio.Read: pattern %q: %w", f.Pattern, err)
+		return fmt.Errorf("fileio.Read: %w", err)
 	}
-	slices.Sort(paths)
-	found := false
-	for _, path := range paths {
-		file, ok, err := describe(path)
-		if err != nil {
-			return fmt.Errorf("fileio.Read: %w", err)
-		}
-		if ok {
-			found = true
-			emit(file)
-		}
-	}
-	if !found && !f.AllowNone {
-		return fmt.Errorf("fileio.Read: no file matches %q", f.Pattern)
+	if found == 0 && !f.AllowNone {
+		return fmt.Errorf("fileio.Read: no file below %s matches %q", f.URL, f.Pattern)
 	}
 	return nil
 }
 
-func describe(path string) (file sourceFile, ok bool, err error) {
-	fd, err := os.Open(path)
+func (f *matchFn) match(ctx context.Context, emit func(sourceFile)) (found int, err error) {
+	store, err := blob.Open(ctx, f.URL)
 	if err != nil {
-		return file, false, err
+		return 0, err
 	}
-	defer fd.Close()
-	info, err := fd.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return file, false, err
+	defer func() { err = errors.Join(err, store.Close()) }()
+	for o, err := range blob.Glob(ctx, store, f.Pattern) {
+		if err != nil {
+			return found, err
+		}
+		file, err := source{store}.describe(ctx, o)
+		if err != nil {
+			return found, err
+		}
+		found++
+		emit(file)
 	}
-	magic := make([]byte, 2)
-	if _, err := io.ReadFull(fd, magic); notEnd(err) != nil {
-		return file, false, fmt.Errorf("read %s: %w", path, err)
-	}
-	return sourceFile{Path: path, Size: info.Size(), Modified: info.ModTime().UnixNano(), Gzip: bytes.Equal(magic, []byte{0x1f, 0x8b})}, true, nil
+	return found, nil
 }
 
 // readFn reads one restriction of one file.
 type readFn struct {
+	URL        string        // Of the store.
 	Format     Format        // As in ReadConfig.
 	Header     bool          // As in ReadConfig.
 	MaxRecord  int           // As in ReadConfig.
@@ -110,6 +96,7 @@ type readFn struct {
 	EventTime  string        // The name of the function, or empty.
 	OutOfOrder time.Duration // As in ReadConfig.
 
+	source                source // Open once it is needed: splits are asked of a DoFn without Setup.
 	eventTime             func([]byte) (time.Time, error)
 	records, blanks, dead beam.Counter
 }
@@ -133,10 +120,30 @@ func (f *readFn) Setup() error {
 	return nil
 }
 
+// Teardown implements a DoFn.
+func (f *readFn) Teardown() error {
+	if f.source.Store == nil {
+		return nil
+	}
+	return f.source.Close()
+}
+
+// openAt opens a file at a position.
+func (f *readFn) openAt(ctx context.Context, file sourceFile, pos int64) (io.ReadCloser, error) {
+	if f.source.Store == nil {
+		store, err := blob.Open(ctx, f.URL)
+		if err != nil {
+			return nil, fmt.Errorf("fileio.Read: %w", err)
+		}
+		f.source = source{store}
+	}
+	return f.source.openAt(ctx, file, pos)
+}
+
 // CreateInitialRestriction implements a splittable DoFn.
 func (f *readFn) CreateInitialRestriction(file sourceFile) Restriction {
 	end := file.Size
-	if file.Gzip {
+	if file.compressed() {
 		end = math.MaxInt64
 	}
 	return Restriction{End: end, FromLine: 1}
@@ -144,11 +151,11 @@ func (f *readFn) CreateInitialRestriction(file sourceFile) Restriction {
 
 // SplitRestriction reads a large plain file once to find where its blocks begin, and in what lines: the line
 // numbers must not depend on how a file was split.
-func (f *readFn) SplitRestriction(file sourceFile, rest Restriction) ([]Restriction, error) {
-	if file.Gzip || f.Format == CSV || rest.End-rest.Start < 2*f.Block {
+func (f *readFn) SplitRestriction(ctx context.Context, file sourceFile, rest Restriction) ([]Restriction, error) {
+	if file.compressed() || f.Format == CSV || rest.End-rest.Start < 2*f.Block {
 		return []Restriction{rest}, nil
 	}
-	fd, err := openAt(file, rest.From)
+	fd, err := f.openAt(ctx, file, rest.From)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +165,7 @@ func (f *readFn) SplitRestriction(file sourceFile, rest Restriction) ([]Restrict
 	for next := rest.Start + f.Block; next+f.Block/2 < rest.End; next += f.Block {
 		for sc.offset < next {
 			if _, err := sc.next(); err != nil {
-				return nil, fmt.Errorf("fileio.Read: find blocks of %s: %w", file.Path, err)
+				return nil, fmt.Errorf("fileio.Read: find blocks of %s: %w", f.source.path(file), err)
 			}
 		}
 		if sc.offset >= rest.End {
@@ -203,13 +210,13 @@ func (f *readFn) WatermarkEstimatorState(e *estimator) int64 { return e.ms.Load(
 // ProcessElement emits the records that start in the restriction.
 func (f *readFn) ProcessElement(ctx context.Context, we *estimator, rt *sdf.LockRTracker, file sourceFile, emit func(beam.EventTime, Record), dead func(DeadLetter)) error {
 	rest := rt.GetRestriction().(Restriction)
-	fd, err := openAt(file, rest.From)
+	fd, err := f.openAt(ctx, file, rest.From)
 	if err != nil {
 		return err
 	}
 	defer fd.Close()
 	sc := &scanner{in: bufio.NewReaderSize(fd, 1<<18), csv: f.Format == CSV, limit: f.MaxRecord, offset: rest.From, line: rest.FromLine}
-	header, err := f.header(file)
+	header, err := f.header(ctx, file)
 	if err != nil {
 		return err
 	}
@@ -221,7 +228,7 @@ func (f *readFn) ProcessElement(ctx context.Context, we *estimator, rt *sdf.Lock
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("fileio.Read: %s at byte %d: %w", file.Path, sc.offset, err)
+			return fmt.Errorf("fileio.Read: %s at byte %d: %w", f.source.path(file), sc.offset, err)
 		}
 		if rec.start < rest.Start {
 			continue
@@ -236,7 +243,7 @@ func (f *readFn) ProcessElement(ctx context.Context, we *estimator, rt *sdf.Lock
 			f.blanks.Inc(ctx, 1)
 			continue
 		}
-		f.emit(ctx, out, Record{File: file.Path, Line: rec.line, Offset: rec.start, Header: header, Bytes: rec.bytes}, rec.tooLong)
+		f.emit(ctx, out, Record{File: f.source.path(file), Line: rec.line, Offset: rec.start, Header: header, Bytes: rec.bytes}, rec.tooLong)
 	}
 }
 
@@ -251,7 +258,7 @@ type output struct {
 func (f *readFn) emit(ctx context.Context, out *output, r Record, tooLong bool) {
 	letter := DeadLetter{File: r.File, Line: r.Line, Offset: r.Offset, Bytes: r.Bytes}
 	if tooLong {
-		letter.Code, letter.Bytes = "TOO_LONG", r.Bytes[:min(len(r.Bytes), 1024)]
+		letter.Code, letter.Bytes = CodeTooLong, r.Bytes[:min(len(r.Bytes), 1024)]
 		letter.Error = fmt.Sprintf("the record is longer than %d bytes; raise MaxRecord", f.MaxRecord)
 		f.dead.Inc(ctx, 1)
 		out.dead(letter)
@@ -261,7 +268,7 @@ func (f *readFn) emit(ctx context.Context, out *output, r Record, tooLong bool) 
 	if f.eventTime != nil {
 		t, err := f.eventTime(r.Bytes)
 		if err != nil {
-			letter.Code, letter.Error = "BAD_TIME", err.Error()
+			letter.Code, letter.Error = CodeBadTime, err.Error()
 			f.dead.Inc(ctx, 1)
 			out.dead(letter)
 			return
@@ -276,11 +283,11 @@ func (f *readFn) emit(ctx context.Context, out *output, r Record, tooLong bool) 
 }
 
 // header reads the first record of a CSV file, which every restriction of it needs.
-func (f *readFn) header(file sourceFile) ([]byte, error) {
+func (f *readFn) header(ctx context.Context, file sourceFile) ([]byte, error) {
 	if !f.Header {
 		return nil, nil
 	}
-	fd, err := openAt(file, 0)
+	fd, err := f.openAt(ctx, file, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -293,46 +300,7 @@ func (f *readFn) header(file sourceFile) ([]byte, error) {
 		err = fmt.Errorf("it is longer than %d bytes", f.MaxRecord)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("fileio.Read: header of %s: %w", file.Path, err)
+		return nil, fmt.Errorf("fileio.Read: header of %s: %w", f.source.path(file), err)
 	}
 	return rec.bytes, nil
-}
-
-// openAt opens a file that must be the one that matched, at a position after decompression.
-func openAt(file sourceFile, pos int64) (io.ReadCloser, error) {
-	fd, err := os.Open(file.Path)
-	if err != nil {
-		return nil, fmt.Errorf("fileio.Read: %w", err)
-	}
-	in, err := seek(fd, file, pos)
-	if err != nil {
-		fd.Close()
-		return nil, fmt.Errorf("fileio.Read: %s: %w", file.Path, err)
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{in, fd}, nil
-}
-
-func seek(fd *os.File, file sourceFile, pos int64) (io.Reader, error) {
-	info, err := fd.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() != file.Size || info.ModTime().UnixNano() != file.Modified {
-		return nil, fmt.Errorf("the file has changed since it matched (%d bytes, now %d); read files that are finished", file.Size, info.Size())
-	}
-	if !file.Gzip {
-		_, err := fd.Seek(pos, io.SeekStart)
-		return fd, err
-	}
-	gz, err := gzip.NewReader(bufio.NewReaderSize(fd, 1<<16))
-	if err != nil {
-		return nil, err
-	}
-	if _, err := io.CopyN(io.Discard, gz, pos); err != nil {
-		return nil, fmt.Errorf("skip to byte %d: %w", pos, err)
-	}
-	return gz, nil
 }

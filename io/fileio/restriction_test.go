@@ -51,7 +51,7 @@ func (r *reader) read(rest Restriction) {
 		split()
 	}
 	emit := func(_ beam.EventTime, rec Record) {
-		r.got = append(r.got, place(rec))
+		r.got = append(r.got, spot(rec))
 		if r.rnd.IntN(3) == 0 {
 			split()
 		}
@@ -75,25 +75,22 @@ func TestSplitsTile(t *testing.T) {
 		name, content string
 		format        Format
 	}{
-		{"a.jsonl", jsonl, JSONLines}, {"b.jsonl.gz", jsonl, JSONLines}, {"c.csv", csv, CSV}, {"d.csv.gz", csv, CSV},
+		{"a.jsonl", jsonl, JSONLines}, {"b.jsonl.gz", jsonl, JSONLines}, {"c.csv", csv, CSV}, {"d.csv.gz", csv, CSV}, {"e.jsonl.zst", jsonl, JSONLines},
 		{"empty", "", JSONLines}, {"blank", "\n", JSONLines},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), c.name)
 			writeFile(t, path, c.content)
-			file, _, err := describe(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			url, file := sourceOf(t, path)
 			var want []string
 			for seed := range uint64(200) {
-				fn := &readFn{Format: c.format, Header: c.format == CSV, MaxRecord: 100, Block: []int64{4, 16, 1 << 20}[seed%3]}
+				fn := &readFn{URL: url, Format: c.format, Header: c.format == CSV, MaxRecord: 100, Block: []int64{4, 16, 1 << 20}[seed%3]}
 				if err := fn.Setup(); err != nil {
 					t.Fatal(err)
 				}
 				r := &reader{t: t, fn: fn, file: file, rnd: rand.New(rand.NewPCG(seed, 0))}
 				whole := fn.CreateInitialRestriction(file)
-				blocks, err := fn.SplitRestriction(file, whole)
+				blocks, err := fn.SplitRestriction(t.Context(), file, whole)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -133,11 +130,11 @@ func FuzzScanner(f *testing.F) {
 		}
 		file := filepath.Join(t.TempDir(), "f")
 		writeFile(t, file, content)
-		source, _, err := describe(file)
-		if err != nil || source.Gzip {
+		url, source := sourceOf(t, file)
+		if source.compressed() {
 			return
 		}
-		fn := &readFn{MaxRecord: limit, Block: 1 << 20}
+		fn := &readFn{URL: url, MaxRecord: limit, Block: 1 << 20}
 		if csv {
 			fn.Format = CSV
 		}

@@ -9,28 +9,27 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"os"
 	"slices"
+
+	"github.com/hornbeam-dev/hornbeam/io/blob"
 )
 
-// sorter orders lines with bounded memory: what exceeds the limit lies in unnamed sorted runs on disk.
+// sorter orders rows with bounded memory: what exceeds the limit lies in sorted runs on disk.
 type sorter struct {
-	dir   string
+	spool func() (*blob.Spool, error) // Makes room for a run.
 	limit int
-	count int64
 
-	lines [][]byte
-	size  int
-	runs  []*os.File
+	rows   [][]byte
+	size   int
+	spools []*blob.Spool
 }
 
-// lineOverhead is what a line costs in memory beside its bytes.
-const lineOverhead = 48
+// rowOverhead is what a row costs in memory beside its bytes.
+const rowOverhead = 48
 
-func (s *sorter) add(line []byte) error {
-	s.lines = append(s.lines, bytes.Clone(line))
-	s.size += len(line) + lineOverhead
-	s.count++
+func (s *sorter) add(row []byte) error {
+	s.rows = append(s.rows, bytes.Clone(row))
+	s.size += len(row) + rowOverhead
 	if s.size < s.limit {
 		return nil
 	}
@@ -38,80 +37,87 @@ func (s *sorter) add(line []byte) error {
 }
 
 func (s *sorter) spill() error {
-	f, err := os.CreateTemp(s.dir, ".sort.*.tmp")
+	spool, err := s.spool()
 	if err != nil {
 		return err
 	}
-	s.runs = append(s.runs, f)
-	if err := os.Remove(f.Name()); err != nil { // Unnamed, a crash leaves nothing behind.
-		return err
-	}
-	slices.SortFunc(s.lines, bytes.Compare)
-	w := bufio.NewWriterSize(f, 1<<18)
-	for _, line := range s.lines {
-		if _, err := w.Write(binary.AppendUvarint(nil, uint64(len(line)))); err != nil {
+	s.spools = append(s.spools, spool)
+	slices.SortFunc(s.rows, bytes.Compare)
+	w := bufio.NewWriterSize(spool, 1<<18)
+	for _, row := range s.rows {
+		if _, err := w.Write(binary.AppendUvarint(nil, uint64(len(row)))); err != nil {
 			return err
 		}
-		if _, err := w.Write(line); err != nil {
+		if _, err := w.Write(row); err != nil {
 			return err
 		}
 	}
-	s.lines, s.size = s.lines[:0], 0
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	_, err = f.Seek(0, io.SeekStart)
-	return err
-}
-
-// writeTo writes all lines in order, each with a line end.
-func (s *sorter) writeTo(out io.Writer) error {
-	slices.SortFunc(s.lines, bytes.Compare)
-	h := &runHeap{}
-	if len(s.lines) > 0 {
-		*h = append(*h, &run{line: s.lines[0], rest: s.lines[1:]})
-	}
-	for _, f := range s.runs {
-		r := &run{file: bufio.NewReaderSize(f, 1<<16)}
-		ok, err := r.next()
-		if err != nil {
-			return err
-		}
-		if ok {
-			*h = append(*h, r)
-		}
-	}
-	heap.Init(h)
-	w := bufio.NewWriterSize(out, 1<<18)
-	for h.Len() > 0 {
-		r := (*h)[0]
-		w.Write(r.line)
-		if err := w.WriteByte('\n'); err != nil {
-			return err
-		}
-		ok, err := r.next()
-		if err != nil {
-			return err
-		}
-		if ok {
-			heap.Fix(h, 0)
-		} else {
-			heap.Pop(h)
-		}
-	}
+	clear(s.rows)
+	s.rows, s.size = s.rows[:0], 0
 	return w.Flush()
 }
 
-// close gives the space of the runs back; they are unnamed and read, so its errors lose nothing.
-func (s *sorter) close() {
-	for _, f := range s.runs {
-		f.Close()
+// sorted returns the rows in order. No row can be added after it.
+func (s *sorter) sorted() (*merge, error) {
+	slices.SortFunc(s.rows, bytes.Compare)
+	runs := []*run{{rest: s.rows}}
+	for _, spool := range s.spools {
+		c := spool.Content("")
+		runs = append(runs, &run{file: bufio.NewReaderSize(io.NewSectionReader(c.File, 0, c.Size), 1<<16)})
 	}
+	m := &merge{}
+	for _, r := range runs {
+		ok, err := r.next()
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			m.runs = append(m.runs, r)
+		}
+	}
+	heap.Init(&m.runs)
+	return m, nil
 }
 
-// run is a sorted sequence of lines, in memory or on disk.
+// close gives the space of the runs back.
+func (s *sorter) close() error {
+	var errs []error
+	for _, spool := range s.spools {
+		errs = append(errs, spool.Discard())
+	}
+	return errors.Join(errs...)
+}
+
+// merge goes through runs in the order of their rows.
+type merge struct {
+	runs runHeap
+}
+
+// row is the next row, which is valid until skip; there is none at the end.
+func (m *merge) row() (row []byte, ok bool) {
+	if len(m.runs) == 0 {
+		return nil, false
+	}
+	return m.runs[0].row, true
+}
+
+// skip goes on to the row after the next one.
+func (m *merge) skip() error {
+	ok, err := m.runs[0].next()
+	if err != nil {
+		return err
+	}
+	if ok {
+		heap.Fix(&m.runs, 0)
+	} else {
+		heap.Pop(&m.runs)
+	}
+	return nil
+}
+
+// run is a sorted sequence of rows, in memory or on disk.
 type run struct {
-	line []byte
+	row  []byte
 	rest [][]byte
 	file *bufio.Reader
 }
@@ -121,7 +127,7 @@ func (r *run) next() (bool, error) {
 		if len(r.rest) == 0 {
 			return false, nil
 		}
-		r.line, r.rest = r.rest[0], r.rest[1:]
+		r.row, r.rest = r.rest[0], r.rest[1:]
 		return true, nil
 	}
 	n, err := binary.ReadUvarint(r.file)
@@ -131,15 +137,15 @@ func (r *run) next() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	r.line = slices.Grow(r.line[:0], int(n))[:n]
-	_, err = io.ReadFull(r.file, r.line)
+	r.row = slices.Grow(r.row[:0], int(n))[:n]
+	_, err = io.ReadFull(r.file, r.row)
 	return err == nil, err
 }
 
 type runHeap []*run
 
 func (h runHeap) Len() int           { return len(h) }
-func (h runHeap) Less(i, j int) bool { return bytes.Compare(h[i].line, h[j].line) < 0 }
+func (h runHeap) Less(i, j int) bool { return bytes.Compare(h[i].row, h[j].row) < 0 }
 func (h runHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 func (h *runHeap) Push(x any)        { *h = append(*h, x.(*run)) }
 func (h *runHeap) Pop() any {

@@ -3,147 +3,108 @@
 package fileio
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"hash/fnv"
-	"path/filepath"
 	"reflect"
-	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/mtime"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/typex"
+
+	"github.com/hornbeam-dev/hornbeam/io/blob"
 )
 
-// Write writes a PCollection<string>, PCollection<[]byte> or PCollection<KV<string, []byte>> as lines, one
-// file per window, pane and shard, and returns PCollection<File> and PCollection<DeadLetter>. The shard
-// follows from the line, or from the key of a KV, which is not written. A line that holds a line end is a
-// dead letter. A file is named
+// Write is TryWrite for pipelines that are known to be right: it panics with the error.
+func Write(s beam.Scope, cfg WriteConfig, col beam.PCollection) Written {
+	written, err := TryWrite(s, cfg, col)
+	if err != nil {
+		panic(err)
+	}
+	return written
+}
+
+// TryWrite writes a PCollection<string>, PCollection<[]byte>, PCollection<KV<string, []byte>> or a PCollection of a
+// registered struct as files, some for each window, pane, folder and shard. Strings and bytes are records as they
+// are, for JSONLines and CSV. The shard follows from the row, or from the key of a KV, which is not written. What
+// cannot be written is a dead letter. A file is named
 //
-//	<prefix>-<window start>-<window end>[-pane<N>]-<shard>-of-<shards>.jsonl
+//	<folders>/<prefix>-<window start>-<window end>[-pane<N>]-<shard>-of-<shards>[-part<N>]<extension>
 //
-// without times in the global window, and without the pane if it is its window's only one.
-func Write(s beam.Scope, cfg WriteConfig, col beam.PCollection) (files, dead beam.PCollection) {
+// without times in the global window, without the pane if it is its window's only one, and without the part if
+// TargetSize is 0. The error names everything that is wrong with cfg.
+func TryWrite(s beam.Scope, cfg WriteConfig, col beam.PCollection) (Written, error) {
+	if !s.IsValid() || !col.IsValid() {
+		return Written{}, errors.New("fileio.Write: the scope or the input is no part of a pipeline")
+	}
 	s = s.Scope("fileio.Write")
-	cfg, err := cfg.withDefaults()
+	written, err := tryWrite(s, cfg.withDefaults(), col)
 	if err != nil {
-		panic(fmt.Sprintf("fileio.Write: %v", err))
+		return Written{}, fmt.Errorf("fileio.Write: %w", err)
 	}
-	var sharder any
-	switch t := col.Type(); {
-	case t.Type() == reflect.TypeFor[string]():
-		sharder = &shardStrings{Shards: cfg.Shards}
-	case t.Type() == reflect.TypeFor[[]byte]():
-		sharder = &shardBytes{Shards: cfg.Shards}
-	case typex.IsKV(t) && t.Components()[0].Type() == reflect.TypeFor[string]() && t.Components()[1].Type() == reflect.TypeFor[[]byte]():
-		sharder = &shardKeyed{Shards: cfg.Shards}
-	default:
-		panic(fmt.Sprintf("fileio.Write: input is %v: want string, []byte or KV<string, []byte>", t))
+	return written, nil
+}
+
+func tryWrite(s beam.Scope, cfg WriteConfig, col beam.PCollection) (Written, error) {
+	t, keyed, err := elementType(col.Type())
+	if err != nil {
+		return Written{}, err
 	}
-	grouped := beam.GroupByKey(s, beam.ParDo(s, sharder, col))
-	return beam.ParDo2(s, &writeFn{WriteConfig: cfg}, grouped)
-}
-
-// shardOf depends on nothing but its arguments: a line that is sharded again must meet its first group.
-func shardOf(key []byte, shards int) int64 {
-	h := fnv.New64a()
-	h.Write(key)
-	return int64(h.Sum64() % uint64(shards))
-}
-
-type shardStrings struct {
-	Shards int // As in WriteConfig.
-}
-
-func (f *shardStrings) ProcessElement(line string, emit func(int64, []byte)) {
-	emit(shardOf([]byte(line), f.Shards), []byte(line))
-}
-
-type shardBytes struct {
-	Shards int // As in WriteConfig.
-}
-
-func (f *shardBytes) ProcessElement(line []byte, emit func(int64, []byte)) {
-	emit(shardOf(line, f.Shards), line)
-}
-
-type shardKeyed struct {
-	Shards int // As in WriteConfig.
-}
-
-func (f *shardKeyed) ProcessElement(key string, line []byte, emit func(int64, []byte)) {
-	emit(shardOf([]byte(key), f.Shards), line)
-}
-
-// writeFn writes one group as one file.
-type writeFn struct {
-	WriteConfig WriteConfig // With its defaults.
-
-	lines, files, dead beam.Counter
-}
-
-func (f *writeFn) Setup() error {
-	f.lines = beam.NewCounter(namespace, "lines_written")
-	f.files = beam.NewCounter(namespace, "files_written")
-	f.dead = beam.NewCounter(namespace, "dead_letters")
-	if f.WriteConfig.JobID != "" {
-		return Claim(f.WriteConfig.Dir, f.WriteConfig.JobID)
+	_, err = newOutline(cfg, t)
+	if err := errors.Join(append(cfg.problems(col.WindowingStrategy()), err, tryOpen(cfg.URL))...); err != nil {
+		return Written{}, err
 	}
-	return makeDir(f.WriteConfig.Dir)
-}
-
-func (f *writeFn) ProcessElement(ctx context.Context, pane beam.PaneInfo, w beam.Window, shard int64, lines func(*[]byte) bool, emit func(File), dead func(DeadLetter)) error {
-	cfg := f.WriteConfig
-	srt := &sorter{dir: cfg.Dir, limit: cfg.Memory}
-	defer srt.close()
-	var line []byte
-	for lines(&line) {
-		if bytes.IndexByte(line, '\n') >= 0 {
-			f.dead.Inc(ctx, 1)
-			dead(DeadLetter{Code: "NEWLINE", Error: "the line holds a line end and would become two; write compact JSON", Bytes: line})
-			continue
-		}
-		if err := srt.add(line); err != nil {
-			return fmt.Errorf("fileio.Write: sort lines for %s: %w", cfg.Dir, err)
+	windowed, err := inWindows(s, cfg, col)
+	if err != nil {
+		return Written{}, err
+	}
+	encoder := rows{WriteConfig: cfg, Type: beam.EncodedType{T: t}}
+	var fn any = &elementFn{Rows: encoder}
+	if keyed {
+		fn = &keyedFn{Rows: encoder}
+	}
+	encoded, dead := beam.ParDo2(s, fn, windowed)
+	where := place{URL: cfg.URL, JobID: cfg.JobID}
+	files := beam.ParDo(s, &filesFn{Place: where, WriteConfig: cfg, Type: encoder.Type}, beam.GroupByKey(s, encoded))
+	if cfg.Complete {
+		if err := writeManifests(s, cfg, files); err != nil {
+			return Written{}, err
 		}
 	}
-	if srt.count == 0 {
-		return nil
+	return Written{Files: files, Dead: dead}, nil
+}
+
+// elementType is the type of what is written, and whether it has a key beside it.
+func elementType(t beam.FullType) (elements reflect.Type, keyed bool, err error) {
+	text, bytes := reflect.TypeFor[string](), reflect.TypeFor[[]byte]()
+	if typex.IsKV(t) && t.Components()[0].Type() == text && t.Components()[1].Type() == bytes {
+		return bytes, true, nil
 	}
-	path := filepath.Join(cfg.Dir, fileName(cfg, w, pane, shard))
-	size, err := publish(path, srt.writeTo)
+	if elements = t.Type(); len(t.Components()) > 0 || elements != text && elements != bytes && elements.Kind() != reflect.Struct {
+		return nil, false, fmt.Errorf("the input is %v: want string, []byte, KV<string, []byte> or a struct", t)
+	}
+	return elements, false, nil
+}
+
+func tryOpen(url string) error {
+	if url == "" {
+		return nil // Which has been told.
+	}
+	store, err := blob.Open(context.Background(), url)
 	if err != nil {
-		return fmt.Errorf("fileio.Write: %w", err)
+		return err
 	}
-	f.lines.Inc(ctx, srt.count)
-	f.files.Inc(ctx, 1)
-	emit(File{Path: path, Lines: srt.count, Bytes: size})
+	return store.Close()
+}
+
+// Claim makes the place at a URL that of the job with the given id (see blob.Claim). Write does it in each worker;
+// done at submission, it refuses a place before the job begins.
+func Claim(ctx context.Context, url, jobID string) error {
+	store, err := blob.Open(ctx, url)
+	if err != nil {
+		return fmt.Errorf("fileio: %w", err)
+	}
+	if err := errors.Join(blob.Claim(ctx, store, jobID), store.Close()); err != nil {
+		return fmt.Errorf("fileio: %w", err)
+	}
 	return nil
-}
-
-// fileName is the same for the same arguments and different for different ones: prefix and suffix are fixed
-// for one Write, the other parts have one form each.
-func fileName(cfg WriteConfig, w beam.Window, pane beam.PaneInfo, shard int64) string {
-	name := cfg.Prefix
-	switch w := w.(type) {
-	case window.GlobalWindow:
-	case window.IntervalWindow:
-		name += "-" + compact(w.Start) + "-" + compact(w.End)
-	default:
-		name += "-" + compact(w.MaxTimestamp())
-	}
-	if !pane.IsFirst || !pane.IsLast {
-		name += fmt.Sprintf("-pane%d", pane.Index)
-	}
-	return name + fmt.Sprintf("-%05d-of-%05d%s", shard, cfg.Shards, cfg.Suffix)
-}
-
-func compact(t mtime.Time) string {
-	layout := "20060102T150405Z"
-	if t.Milliseconds()%1000 != 0 {
-		layout = "20060102T150405.000Z"
-	}
-	return time.UnixMilli(t.Milliseconds()).UTC().Format(layout)
 }

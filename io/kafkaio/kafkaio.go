@@ -119,10 +119,27 @@ type Header struct {
 // DeadLetter is a record that cannot be read or written, and why. Of a read it names topic, partition and offset
 // and has the value as it is in the topic.
 type DeadLetter struct {
-	Code   string // FUTURE or BAD_TIME; with a registry NO_SCHEMA, UNKNOWN_SCHEMA, BAD_SCHEMA, BAD_AVRO or BAD_JSON; those of Write are there.
+	Code   string // One of the Code constants.
 	Error  string
 	Record Record
 }
+
+// The codes of dead letters. There are no others.
+const (
+	CodeFuture  = "FUTURE"   // Of Read: the event time is too far ahead.
+	CodeBadTime = "BAD_TIME" // Of Read: there is no event time, or it is too long ago.
+
+	CodeNoSchema      = "NO_SCHEMA"      // Of Read with a registry: the value does not begin with a zero byte and four bytes of schema id.
+	CodeUnknownSchema = "UNKNOWN_SCHEMA" // The registry has no schema with this id.
+	CodeBadSchema     = "BAD_SCHEMA"     // The schema is not Avro or JSON, or cannot be read.
+	CodeBadAvro       = "BAD_AVRO"       // The value is not what its Avro schema says.
+	CodeBadJSON       = "BAD_JSON"       // The value is not JSON.
+
+	CodeTooLarge     = "MESSAGE_TOO_LARGE"     // Of Write, and as the broker says it: this and what follows.
+	CodeListTooLarge = "RECORD_LIST_TOO_LARGE" //
+	CodeInvalid      = "INVALID_RECORD"        //
+	CodeInvalidTime  = "INVALID_TIMESTAMP"     //
+)
 
 // Position says where in each partition a read starts or ends. The zero Position is the earliest record as a
 // start and never as an end.

@@ -17,15 +17,6 @@ import (
 	"github.com/twmb/franz-go/pkg/sr"
 )
 
-// The codes of dead letters that come of a schema registry.
-const (
-	codeNoSchema      = "NO_SCHEMA"      // The value does not begin with a zero byte and four bytes of schema id.
-	codeUnknownSchema = "UNKNOWN_SCHEMA" // The registry has no schema with this id.
-	codeBadSchema     = "BAD_SCHEMA"     // The schema is not Avro or JSON, or cannot be read.
-	codeBadAvro       = "BAD_AVRO"       // The value is not what its Avro schema says.
-	codeBadJSON       = "BAD_JSON"       // The value is not JSON.
-)
-
 // checkRegistry refuses URLs with a password in them, without repeating it.
 func checkRegistry(text, auth string) error {
 	if text == "" {
@@ -87,7 +78,7 @@ func (r *registry) decode(ctx context.Context, rec Record) (Record, *DeadLetter,
 		return rec, &DeadLetter{Code: code, Error: fmt.Sprintf(format, args...), Record: rec}, nil
 	}
 	if len(rec.Value) < 5 || rec.Value[0] != 0 {
-		return bad(codeNoSchema, "the value of %d bytes does not begin with a schema id", len(rec.Value))
+		return bad(CodeNoSchema, "the value of %d bytes does not begin with a schema id", len(rec.Value))
 	}
 	id, body := binary.BigEndian.Uint32(rec.Value[1:5]), rec.Value[5:]
 	s, err := r.schema(ctx, int(id))
@@ -99,7 +90,7 @@ func (r *registry) decode(ctx context.Context, rec Record) (Record, *DeadLetter,
 	case s.bad != nil:
 		return bad(s.code, "schema %d: %v", id, s.bad)
 	case s.avro == nil && !json.Valid(body):
-		return bad(codeBadJSON, "schema %d: the value is not JSON", id)
+		return bad(CodeBadJSON, "schema %d: the value is not JSON", id)
 	case s.avro == nil:
 		rec.Value = body
 		return rec, nil, nil
@@ -117,7 +108,7 @@ func (r *registry) decode(ctx context.Context, rec Record) (Record, *DeadLetter,
 		text, err = canonical(text)
 	}
 	if err != nil {
-		return bad(codeBadAvro, "schema %d: %v", id, err)
+		return bad(CodeBadAvro, "schema %d: %v", id, err)
 	}
 	rec.Value = text
 	return rec, nil, nil
@@ -147,7 +138,7 @@ func (r *registry) schema(ctx context.Context, id int) (*schema, error) {
 	found, err := r.client.SchemaByID(ctx, id)
 	var answer *sr.ResponseError
 	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound {
-		return &schema{code: codeUnknownSchema, bad: errors.New("the registry does not have it")}, nil
+		return &schema{code: CodeUnknownSchema, bad: errors.New("the registry does not have it")}, nil
 	}
 	if err != nil {
 		return nil, r.failure(err)
@@ -161,10 +152,10 @@ func (r *registry) schema(ctx context.Context, id int) (*schema, error) {
 			return nil, r.failure(err)
 		}
 		if err != nil {
-			s.code, s.bad = codeBadSchema, err
+			s.code, s.bad = CodeBadSchema, err
 		}
 	default:
-		s.code, s.bad = codeBadSchema, fmt.Errorf("%v schemas are not supported, only Avro and JSON", found.Type)
+		s.code, s.bad = CodeBadSchema, fmt.Errorf("%v schemas are not supported, only Avro and JSON", found.Type)
 	}
 	r.schemas[id] = s
 	return s, nil

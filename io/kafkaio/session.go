@@ -69,10 +69,15 @@ func (r *refusal) Error() string {
 
 // refusedFor is the table of the broker's answers that mean one record and never change: its code, or "".
 func refusedFor(err error) string {
-	for _, e := range []*kerr.Error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp} {
-		if errors.Is(err, e) {
-			return e.Message
-		}
+	switch {
+	case errors.Is(err, kerr.MessageTooLarge):
+		return CodeTooLarge
+	case errors.Is(err, kerr.RecordListTooLarge):
+		return CodeListTooLarge
+	case errors.Is(err, kerr.InvalidRecord):
+		return CodeInvalid
+	case errors.Is(err, kerr.InvalidTimestamp):
+		return CodeInvalidTime
 	}
 	return ""
 }

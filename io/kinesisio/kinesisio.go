@@ -109,10 +109,18 @@ type Record struct {
 
 // DeadLetter is a record that was not read or not written, and why.
 type DeadLetter struct {
-	Code   string // Of Read: FUTURE or BAD_TIME; of Write: BAD_KEY or TOO_LARGE.
+	Code   string // One of the Code constants.
 	Error  string
 	Record Record
 }
+
+// The codes of dead letters. There are no others.
+const (
+	CodeFuture   = "FUTURE"    // Of Read: the event time is too far ahead.
+	CodeBadTime  = "BAD_TIME"  // Of Read: there is no event time, or it is too long ago.
+	CodeBadKey   = "BAD_KEY"   // Of Write: Kinesis does not take the key.
+	CodeTooLarge = "TOO_LARGE" // Of Write: key and data are larger than the stream takes.
+)
 
 // Position says where a read starts or ends. The zero Position is the earliest record as a start and never as
 // an end.

@@ -443,7 +443,7 @@ func (r *reader) timeOf(rec Record, now time.Time) (time.Time, *DeadLetter) {
 	if r.eventTime != nil {
 		var err error
 		if t, err = r.eventTime(rec); err != nil {
-			return t, bad("BAD_TIME", "%v", err)
+			return t, bad(CodeBadTime, "%v", err)
 		}
 	}
 	// The bounds follow the record, so that old data read again is not too old.
@@ -453,11 +453,11 @@ func (r *reader) timeOf(rec Record, now time.Time) (time.Time, *DeadLetter) {
 	}
 	switch {
 	case r.MaxAhead > 0 && isAhead(t, latest, r.MaxAhead):
-		return t, bad("FUTURE", "event time %v is more than %v ahead of %v", t.UTC(), r.MaxAhead, latest.UTC())
+		return t, bad(CodeFuture, "event time %v is more than %v ahead of %v", t.UTC(), r.MaxAhead, latest.UTC())
 	case r.MaxBehind > 0 && isBehind(t, arrived, r.MaxBehind):
-		return t, bad("BAD_TIME", "event time %v is more than %v before %v; is its unit right?", t.UTC(), r.MaxBehind, arrived.UTC())
+		return t, bad(CodeBadTime, "event time %v is more than %v before %v; is its unit right?", t.UTC(), r.MaxBehind, arrived.UTC())
 	case t.Before(mtime.MinTimestamp.ToTime()) || t.After(mtime.EndOfGlobalWindowTime.ToTime()):
-		return t, bad("BAD_TIME", "event time %v is outside of what Beam can hold", t.UTC())
+		return t, bad(CodeBadTime, "event time %v is outside of what Beam can hold", t.UTC())
 	}
 	return t, nil
 }

@@ -136,17 +136,17 @@ func (l *laner) sort(ctx context.Context, r Record, emit func(int64, entry), dea
 	if e.Explicit != "" {
 		var ok bool
 		if hash, ok = parseHash(e.Explicit); !ok {
-			refuse("BAD_KEY", "the explicit hash key is not a decimal number below 2^128")
+			refuse(CodeBadKey, "the explicit hash key is not a decimal number below 2^128")
 			return
 		}
 	}
 	switch size := int64(len(e.Key) + len(e.Data)); {
 	case !utf8.ValidString(e.Key):
-		refuse("BAD_KEY", "the key is not UTF-8, which Kinesis requires; encode it, for example in hexadecimal digits")
+		refuse(CodeBadKey, "the key is not UTF-8, which Kinesis requires; encode it, for example in hexadecimal digits")
 	case utf8.RuneCountInString(e.Key) > maxKeyLength:
-		refuse("BAD_KEY", "the key has %d characters, and Kinesis takes %d", utf8.RuneCountInString(e.Key), maxKeyLength)
+		refuse(CodeBadKey, "the key has %d characters, and Kinesis takes %d", utf8.RuneCountInString(e.Key), maxKeyLength)
 	case size > l.MaxBytes:
-		refuse("TOO_LARGE", "key and data are %d bytes, and %d are left of what stream %s takes; split the record, or raise the stream's limit and MaxRecordBytes", size, l.MaxBytes, l.Stream)
+		refuse(CodeTooLarge, "key and data are %d bytes, and %d are left of what stream %s takes; split the record, or raise the stream's limit and MaxRecordBytes", size, l.MaxBytes, l.Stream)
 	default:
 		top, _ := strconv.ParseUint(hash[:8], 16, 32)
 		emit(int64(top)*l.Lanes>>32, e)

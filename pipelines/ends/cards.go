@@ -12,9 +12,13 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"github.com/hornbeam-dev/hornbeam/fixtures/cards"
+	"github.com/hornbeam-dev/hornbeam/io/kinesisio"
 )
 
-func init() { register.Function1x2(cardTime) }
+func init() {
+	register.Function1x2(cardTime)
+	register.Function1x2(cardRecordTime)
+}
 
 // CardFlags adds the flags of the generator of card transactions, whose names are in CardFlagNames,
 // and returns what they will say.
@@ -29,26 +33,29 @@ func CardFlags() *cards.ReadConfig {
 // CardFlagNames are the names of the flags of CardFlags.
 var CardFlagNames = []string{"days", "shuffle", "rate"}
 
-// Cards are card transactions that were read.
+// Cards are card transactions that were read. Dead is also what is no transaction.
 type Cards struct {
-	Transactions beam.PCollection   // PCollection<cards.Transaction>, with event times.
-	Dead         []beam.PCollection // Each PCollection<dlq.BadRecord>.
+	Records
+	Transactions beam.PCollection // PCollection<cards.Transaction>, with event times.
 }
 
 // ReadCards reads card transactions, as canonical CSV lines, from the input of e.
 func ReadCards(s beam.Scope, e Ends, generator cards.ReadConfig) (Cards, error) {
+	generator.Rest = e.Job.Pace.Rest
 	if err := checkCards(generator); err != nil {
 		return Cards{}, err
 	}
 	records, err := Read(s, e, Source{
-		Generate: func(s beam.Scope) beam.PCollection { return cards.ReadLines(s, generator) },
-		FileTime: cardTime,
+		Generate:    func(s beam.Scope) beam.PCollection { return cards.ReadLines(s, generator) },
+		FileTime:    cardTime,
+		KinesisTime: cardRecordTime,
 	})
 	if err != nil {
 		return Cards{}, err
 	}
 	parsed := cards.Parse(s, records.Lines)
-	return Cards{Transactions: parsed.Out, Dead: append(records.Dead, parsed.Dead)}, nil
+	records.Dead = append(records.Dead, parsed.Dead)
+	return Cards{Records: records, Transactions: parsed.Out}, nil
 }
 
 func checkCards(c cards.ReadConfig) error {
@@ -79,3 +86,5 @@ func cardTime(line []byte) (time.Time, error) {
 	}
 	return t.Time(), nil
 }
+
+func cardRecordTime(r kinesisio.Record) (time.Time, error) { return cardTime(r.Data) }

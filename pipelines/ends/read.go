@@ -4,18 +4,21 @@ package ends
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/mtime"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/metrics"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
+	"github.com/hornbeam-dev/hornbeam/io/blob"
 	"github.com/hornbeam-dev/hornbeam/io/fileio"
 	"github.com/hornbeam-dev/hornbeam/io/kafkaio"
+	"github.com/hornbeam-dev/hornbeam/io/kinesisio"
 	"github.com/hornbeam-dev/hornbeam/transforms/dlq"
 )
 
@@ -24,6 +27,8 @@ func init() {
 	register.Function1x1(fileDead)
 	register.Function1x1(kafkaValue)
 	register.Function1x1(kafkaDead)
+	register.Function1x1(kinesisData)
+	register.Function1x1(kinesisDead)
 	register.Function1x1(deadLine)
 	register.DoFn2x1[context.Context, []byte, []byte](&countFn{})
 }
@@ -35,45 +40,69 @@ var Unknown = mtime.MinTimestamp.ToTime()
 type Source struct {
 	// Generate is the built-in generator: PCollection<[]byte>, with event times.
 	Generate func(s beam.Scope) beam.PCollection
-	// FileTime takes the event time out of a line of a file; it is Unknown if there is none. It has
-	// to be a function with a name.
+	// FileTime takes the event time out of a line of a file; it is Unknown if there is none. This and
+	// the other two have to be functions with names.
 	FileTime func(line []byte) (time.Time, error)
 	// KafkaTime takes it out of a record; nil takes the record's own time.
 	KafkaTime func(kafkaio.Record) (time.Time, error)
+	// KinesisTime takes it out of a record; nil takes the time of its arrival.
+	KinesisTime func(kinesisio.Record) (time.Time, error)
 }
 
 // Records are what was read.
 type Records struct {
 	Lines beam.PCollection   // PCollection<[]byte>, with event times.
 	Dead  []beam.PCollection // Each PCollection<dlq.BadRecord>: what could not be read as a record.
+	All   beam.PCollection   // PCollection<[]byte>: both, in the global window.
 }
 
 // Read reads the records of e, and counts them.
 func Read(s beam.Scope, e Ends, src Source) (Records, error) {
 	s = s.Scope("ends.Read")
-	if path, ok := strings.CutPrefix(e.Input, filePrefix); ok {
+	switch path, isFile := strings.CutPrefix(e.Input, filePrefix); {
+	case isFile || inStore(e.Input):
 		return readFiles(s, e, path, src)
-	}
-	if strings.HasPrefix(e.Input, kafkaPrefix) {
+	case strings.HasPrefix(e.Input, kafkaPrefix):
 		return readTopic(s, e, src)
+	case strings.HasPrefix(e.Input, kinesisPrefix):
+		return readStream(s, e, src)
 	}
 	return counted(s, src.Generate(s)), nil
 }
 
 func readFiles(s beam.Scope, e Ends, path string, src Source) (Records, error) {
-	if found, err := filepath.Glob(path); err != nil || len(found) == 0 {
-		return Records{}, fmt.Errorf("--input=%s: no such file", e.Input)
+	pattern, err := absolute(path)
+	if err == nil {
+		err = exists(pattern)
 	}
-	absolute, err := filepath.Abs(path)
 	if err != nil {
-		return Records{}, err
+		return Records{}, fmt.Errorf("--input=%s: %w", shown(e.Input), err)
 	}
 	lines, dead := fileio.Read(s, fileio.ReadConfig{
-		Pattern:    absolute,
+		Pattern:    pattern,
 		EventTime:  src.FileTime,
 		OutOfOrder: e.OutOfOrder,
 	})
 	return counted(s, beam.ParDo(s, fileLine, lines), beam.ParDo(s, fileDead, dead)), nil
+}
+
+// patience is how long a service may take to say whether a place is there, before a job begins.
+const patience = 30 * time.Second
+
+// exists tells whether a file matches.
+func exists(pattern string) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	base, glob := blob.SplitGlob(pattern)
+	store, err := blob.Open(ctx, base)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	for _, err := range blob.Glob(ctx, store, glob) {
+		return err
+	}
+	return errors.New("no such file")
 }
 
 func readTopic(s beam.Scope, e Ends, src Source) (Records, error) {
@@ -84,16 +113,33 @@ func readTopic(s beam.Scope, e Ends, src Source) (Records, error) {
 	if err != nil {
 		return Records{}, fmt.Errorf("--input: %w", err)
 	}
-	cfg.OutOfOrder, cfg.EventTime, cfg.Turn = e.OutOfOrder, src.KafkaTime, e.Turn
+	cfg.OutOfOrder, cfg.EventTime, cfg.Turn = e.OutOfOrder, src.KafkaTime, e.Job.Pace.Turn
 	records, dead := kafkaio.Read(s, cfg)
 	return counted(s, beam.ParDo(s, kafkaValue, records), beam.ParDo(s, kafkaDead, dead)), nil
 }
 
-func counted(s beam.Scope, lines beam.PCollection, dead ...beam.PCollection) Records {
-	for _, d := range dead {
-		beam.ParDo(s, &countFn{}, beam.ParDo(s, deadLine, d))
+func readStream(s beam.Scope, e Ends, src Source) (Records, error) {
+	cfg, err := kinesisio.ParseURL(e.Input)
+	if err == nil {
+		err = kinesisio.Check(context.Background(), cfg)
 	}
-	return Records{Lines: beam.ParDo(s, &countFn{}, lines), Dead: dead}
+	if err != nil {
+		return Records{}, fmt.Errorf("--input: %w", err)
+	}
+	cfg.OutOfOrder, cfg.EventTime, cfg.Turn = e.OutOfOrder, src.KinesisTime, e.Job.Pace.Turn
+	cfg.Dedupe = true // What was not written by Hornbeam has no mark and goes through.
+	records, dead := kinesisio.Read(s, cfg)
+	return counted(s, beam.ParDo(s, kinesisData, records), beam.ParDo(s, kinesisDead, dead)), nil
+}
+
+func counted(s beam.Scope, lines beam.PCollection, dead ...beam.PCollection) Records {
+	lines = beam.ParDo(s, &countFn{}, lines)
+	all := []beam.PCollection{beam.WindowInto(s, window.NewGlobalWindows(), lines)}
+	for _, d := range dead {
+		bytes := beam.ParDo(s, &countFn{}, beam.ParDo(s, deadLine, d))
+		all = append(all, beam.WindowInto(s, window.NewGlobalWindows(), bytes))
+	}
+	return Records{Lines: lines, Dead: dead, All: beam.Flatten(s, all...)}
 }
 
 const scopeName = "ends.Read"
@@ -130,6 +176,13 @@ func kafkaValue(r kafkaio.Record) []byte { return r.Value }
 func kafkaDead(d kafkaio.DeadLetter) dlq.BadRecord {
 	where := fmt.Sprintf("topic %s, partition %d, offset %d", d.Record.Topic, d.Record.Partition, d.Record.Offset)
 	return dlq.New(d.Code, "kafkaio.Read", where+": "+d.Error, d.Record.Value)
+}
+
+func kinesisData(r kinesisio.Record) []byte { return r.Data }
+
+func kinesisDead(d kinesisio.DeadLetter) dlq.BadRecord {
+	where := fmt.Sprintf("stream %s, shard %s, sequence number %s, index %d", d.Record.Stream, d.Record.Shard, d.Record.Sequence, d.Record.Index)
+	return dlq.New(d.Code, "kinesisio.Read", where+": "+d.Error, d.Record.Data)
 }
 
 func deadLine(d dlq.BadRecord) []byte { return d.Record.Encoded }

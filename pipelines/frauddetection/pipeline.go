@@ -3,10 +3,11 @@
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
+	"reflect"
 	"slices"
+	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/metrics"
@@ -20,7 +21,8 @@ import (
 
 func init() {
 	register.Function1x1(transaction)
-	register.Function1x2(alertLine)
+	register.Function1x1(alertRow)
+	beam.RegisterType(reflect.TypeFor[alert]())
 }
 
 var (
@@ -39,17 +41,17 @@ frauddetection marks suspicious card transactions, in event-time order for each 
   velocity          at least --velocity_limit transactions within --velocity_window
   small-then-large  an amount below --small, and the next one above --large and soon after it
 
-It writes alerts-*.jsonl and dead-*.jsonl. Kill it at any moment: the same command continues.
+It writes alerts-* and dead-*. Kill it at any moment: the same command continues.
 
 Examples:
   go run ./pipelines/frauddetection
   go run ./pipelines/frauddetection --days=7 --shuffle=1h --output=/tmp/alerts
-  go run ./pipelines/frauddetection --input='file:cards-*.csv.gz'
+  go run ./pipelines/frauddetection --input='file:cards/**/*.csv.gz' --output=s3://bucket/alerts --format=parquet
   go run ./pipelines/frauddetection --input='kafka://localhost:9092/cards' --output=kafka://localhost:9092/alerts`,
 	Flags: slices.Concat([]string{"velocity_limit", "velocity_window", "small", "large", "within"},
 		ends.CardFlagNames, ends.Flags),
 	Build: func(s beam.Scope, job launch.Job) error {
-		e, err := ends.FromFlags("frauddetection", job.ID)
+		e, err := ends.FromFlags("frauddetection", job)
 		if err != nil {
 			return err
 		}
@@ -59,7 +61,6 @@ Examples:
 			return fmt.Errorf("--small=%v --large=%v: give amounts from 0", *small, *large)
 		}
 		rules.Small, rules.Large = cents(*small), cents(*large)
-		e.Turn, source.Rest = job.Pace.Turn, job.Pace.Rest
 		return Detect(s, e, *source, rules)
 	},
 	Totals: totals,
@@ -77,17 +78,28 @@ func Detect(s beam.Scope, e ends.Ends, generator cards.ReadConfig, rules fraud.R
 	if err != nil {
 		return err
 	}
-	if err := ends.Write(s, e, "alerts", beam.ParDo(s, alertLine, found.Alerts)); err != nil {
+	refused, err := ends.Write(s, e, "alerts", beam.ParDo(s, alertRow, found.Alerts))
+	if err != nil {
 		return err
 	}
-	return ends.WriteDead(s, e, append(read.Dead, found.Dead)...)
+	return ends.WriteDead(s, e, read.Records, append(read.Dead, found.Dead, refused)...)
 }
 
 func transaction(t cards.Transaction) fraud.Transaction {
 	return fraud.Transaction{ID: t.ID, Customer: t.Customer, Millis: t.UnixMilli(), Cents: t.Cents}
 }
 
-func alertLine(a fraud.Alert) ([]byte, error) { return json.Marshal(a) }
+// alert is fraud.Alert as a row of a table. As JSON it is the same.
+type alert struct {
+	Rule         string    `json:"rule"`
+	Customer     int64     `json:"customer"`
+	EventTime    time.Time `json:"event_time"`
+	Transactions []int64   `json:"transactions"`
+}
+
+func alertRow(a fraud.Alert) alert {
+	return alert{Rule: a.Rule, Customer: a.Customer, EventTime: time.UnixMilli(a.Millis).UTC(), Transactions: a.Transactions}
+}
 
 // totals: every transaction that was judged has come out, marked or not.
 func totals(m metrics.QueryResults) launch.Totals {

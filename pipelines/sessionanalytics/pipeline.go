@@ -4,8 +4,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
+	"reflect"
 	"slices"
 	"strconv"
 	"time"
@@ -22,7 +22,8 @@ import (
 
 func init() {
 	register.Function1x2(visit)
-	register.DoFn2x2[context.Context, sessions.Session, []byte, error](&lineFn{})
+	register.DoFn2x2[context.Context, sessions.Session, session, error](&rowFn{})
+	beam.RegisterType(reflect.TypeFor[session]())
 }
 
 var (
@@ -34,7 +35,7 @@ var program = launch.Program{
 	Name: "sessionanalytics",
 	Usage: `
 sessionanalytics finds the sessions of each customer: transactions with less than --gap between
-them. It writes sessions-*.jsonl and dead-*.jsonl. Kill it at any moment: the same command continues.
+them. It writes sessions-* and dead-*. Kill it at any moment: the same command continues.
 
 Examples:
   go run ./pipelines/sessionanalytics
@@ -42,11 +43,10 @@ Examples:
   go run ./pipelines/sessionanalytics --input='kafka://localhost:9092/cards?from=earliest&to=latest'`,
 	Flags: slices.Concat([]string{"gap"}, ends.CardFlagNames, ends.Flags),
 	Build: func(s beam.Scope, job launch.Job) error {
-		e, err := ends.FromFlags("sessionanalytics", job.ID)
+		e, err := ends.FromFlags("sessionanalytics", job)
 		if err != nil {
 			return err
 		}
-		e.Turn, source.Rest = job.Pace.Turn, job.Pace.Rest
 		return Analyze(s, e, *source, *gap)
 	},
 	Totals: totals,
@@ -62,39 +62,50 @@ func Analyze(s beam.Scope, e ends.Ends, generator cards.ReadConfig, gap time.Dur
 	if err != nil {
 		return err
 	}
-	if err := ends.Write(s, e, "sessions", beam.ParDo(s, &lineFn{}, found.Sessions)); err != nil {
+	refused, err := ends.Write(s, e, "sessions", beam.ParDo(s, &rowFn{}, found.Sessions))
+	if err != nil {
 		return err
 	}
-	return ends.WriteDead(s, e, append(read.Dead, found.Dead)...)
+	return ends.WriteDead(s, e, read.Records, append(read.Dead, found.Dead, refused)...)
 }
 
 func visit(t cards.Transaction) (string, sessions.Visit) {
 	return strconv.FormatInt(t.Customer, 10), sessions.Visit{Cents: t.Cents}
 }
 
-// lineFn makes a JSON line of a session and counts what is in it.
-type lineFn struct {
+// session is a row of the result.
+type session struct {
+	Customer     int64     `json:"customer"`
+	Start        time.Time `json:"start"`
+	End          time.Time `json:"end"` // Of the last transaction.
+	Transactions int64     `json:"transactions"`
+	Amount       string    `json:"amount"` // With two decimal places.
+	Revision     int64     `json:"revision,omitempty"`
+}
+
+// rowFn makes rows of sessions and counts what is in them.
+type rowFn struct {
 	sessions, transactions beam.Counter
 }
 
-func (f *lineFn) Setup() {
+func (f *rowFn) Setup() {
 	f.sessions = beam.NewCounter("sessionanalytics", "sessions")
 	f.transactions = beam.NewCounter("sessionanalytics", "transactions")
 }
 
-func (f *lineFn) ProcessElement(ctx context.Context, s sessions.Session) ([]byte, error) {
+func (f *rowFn) ProcessElement(ctx context.Context, s sessions.Session) (session, error) {
 	f.sessions.Inc(ctx, 1)
 	f.transactions.Inc(ctx, s.Transactions)
-	return json.Marshal(struct {
-		Customer     json.Number `json:"customer"`
-		Start        string      `json:"start"`
-		End          string      `json:"end"`
-		Transactions int64       `json:"transactions"`
-		Amount       string      `json:"amount"`
-	}{json.Number(s.Customer), timeText(s.Start), timeText(s.End), s.Transactions, sessions.Amount(s.Cents)})
+	customer, err := strconv.ParseInt(s.Customer, 10, 64)
+	return session{
+		Customer:     customer,
+		Start:        time.UnixMilli(s.Start).UTC(),
+		End:          time.UnixMilli(s.End).UTC(),
+		Transactions: s.Transactions,
+		Amount:       sessions.Amount(s.Cents),
+		Revision:     s.Revision,
+	}, err
 }
-
-func timeText(millis int64) string { return time.UnixMilli(millis).UTC().Format(time.RFC3339Nano) }
 
 // totals: a transaction has come out when its session has.
 func totals(m metrics.QueryResults) launch.Totals {

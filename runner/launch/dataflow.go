@@ -30,7 +30,7 @@ import (
 // leaves open is done here: all mistakes in flags are told at once and before anything is sent, the
 // worker is a small linux program, no flag travels but the pipeline's, and a job that is not waited
 // for any longer has a name and a way to end it.
-var dataflowRemote = &remote{flags: dataflowFlags, configure: configureDataflow, run: runDataflow}
+var dataflowRemote = &remote{flags: dataflowFlags, limits: Limits{NoFiles: true}, configure: configureDataflow, run: runDataflow}
 
 // dataflowName is the runner's name, as Beam registers it.
 const dataflowName = "dataflow"

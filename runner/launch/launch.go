@@ -55,6 +55,16 @@ type Job struct {
 	Resumed bool
 	// Pace is what the sources of the job have to keep to.
 	Pace Pace
+	// Limits is what the runner of the job cannot do.
+	Limits Limits
+}
+
+// Limits is what a runner cannot do that pipelines may do without. The zero value is no limit.
+type Limits struct {
+	// NoFiles: the workers do not see the files of this machine.
+	NoFiles bool
+	// NoClock: it has no timers in processing time.
+	NoClock bool
 }
 
 // Pace says how sources work on a runner. The zero value leaves it to them, which is right for

@@ -67,14 +67,14 @@ var portableFlags = []string{
 }
 
 // universalRemote is a runner behind Beam's Job API of which nothing more is known.
-var universalRemote = newPortable(Pace{}, &portable{
+var universalRemote = newPortable(Pace{}, Limits{}, &portable{
 	goesOn: func(w io.Writer, id string) {
 		fmt.Fprintf(w, "What becomes of job %s now is the runner's business; cancel it there.\n", id)
 	},
 })
 
-func newPortable(pace Pace, p *portable) *remote {
-	return &remote{flags: portableFlags, pace: pace, configure: configurePortable, run: p.run}
+func newPortable(pace Pace, limits Limits, p *portable) *remote {
+	return &remote{flags: portableFlags, pace: pace, limits: limits, configure: configurePortable, run: p.run}
 }
 
 // configurePortable checks the flags about endpoint and workers, and fills in what is not set.

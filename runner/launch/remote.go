@@ -19,8 +19,9 @@ import (
 
 // remote is what launch does for a runner that is not Hornbeam.
 type remote struct {
-	flags []string // Names of the flags that it reads, in the order in which --help shows them.
-	pace  Pace     // What its sources have to keep to.
+	flags  []string // Names of the flags that it reads, in the order in which --help shows them.
+	pace   Pace     // What its sources have to keep to.
+	limits Limits
 	// configure checks and completes the flags, before the pipeline is built. Its error is for the
 	// user and names all that is wrong.
 	configure func(p Program) error
@@ -81,7 +82,7 @@ func runRemote(ctx context.Context, name string, p Program, stdout, stderr io.Wr
 	if !resumed {
 		*jobID = *jobopts.JobName + "-" + began.UTC().Format("20060102-150405")
 	}
-	job := Job{ID: *jobID, Resumed: resumed, Pace: r.pace}
+	job := Job{ID: *jobID, Resumed: resumed, Pace: r.pace, Limits: r.limits}
 	pipeline, scope := beam.NewPipelineWithRoot()
 	if err := p.Build(scope, job); err != nil {
 		return err

@@ -44,16 +44,16 @@ type Failure struct {
 	Code             string `beam:"code" json:"code"`                           // One of a closed set of the transform's package.
 }
 
-// New is the dead letter of a record that came as bytes.
-func New(code, transform, description string, original []byte) BadRecord {
+// New is the dead letter of a record that came as bytes. The code is a constant of the transform's package.
+func New[Code ~string](code Code, transform, description string, original []byte) BadRecord {
 	return BadRecord{
 		Record:  Record{HumanReadableJSON: readable(original), Encoded: original, Coder: "bytes"},
-		Failure: Failure{Description: valid(description), FailingTransform: transform, Code: code},
+		Failure: Failure{Description: valid(description), FailingTransform: transform, Code: string(code)},
 	}
 }
 
 // Of is the dead letter of a record that came as a Go value. It is kept as JSON.
-func Of(code, transform, description string, original any) BadRecord {
+func Of[Code ~string](code Code, transform, description string, original any) BadRecord {
 	text, err := json.Marshal(original)
 	if err != nil {
 		text = []byte(strconv.Quote(err.Error()))

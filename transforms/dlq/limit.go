@@ -18,7 +18,7 @@ import (
 
 func init() {
 	beam.RegisterType(reflect.TypeFor[Tally]())
-	beam.RegisterType(reflect.TypeFor[TallyGoodFn]())
+	beam.RegisterType(reflect.TypeFor[TallyAllFn]())
 	register.DoFn2x0[BadRecord, func(int, Tally)](&TallyDeadFn{})
 	register.DoFn4x1[state.Provider, timers.Provider, int, Tally, error](&LimitFn{})
 	register.Emitter2[int, Tally]()
@@ -43,13 +43,13 @@ func SetMaxRatio(ratio float64) error {
 // whenever a bundle has ended, and again a second later before it fails the job. Records that were
 // processed by then stay processed.
 //
-// Inputs: good, a PCollection of any type with the records that could be used; dead, a
-// PCollection<BadRecord>.
-func Limit(s beam.Scope, atLeast int64, good, dead beam.PCollection) {
+// Inputs: all, a PCollection of any type with all records; dead, a PCollection<BadRecord> with those of
+// them that could not be used.
+func Limit(s beam.Scope, atLeast int64, all, dead beam.PCollection) {
 	s = s.Scope("dlq.Limit")
 	global := window.NewGlobalWindows() // What is emitted at the end of a bundle has no window of its own.
 	tallies := beam.Flatten(s,
-		beam.ParDo(s, &TallyGoodFn{}, beam.WindowInto(s, global, good)),
+		beam.ParDo(s, &TallyAllFn{}, beam.WindowInto(s, global, all)),
 		beam.ParDo(s, &TallyDeadFn{}, beam.WindowInto(s, global, dead)))
 	beam.ParDo0(s, &LimitFn{
 		AtLeast: atLeast,
@@ -61,24 +61,24 @@ func Limit(s beam.Scope, atLeast int64, good, dead beam.PCollection) {
 
 // Tally counts records.
 type Tally struct {
-	Good, Dead int64
+	All, Dead int64
 }
 
-// TallyGoodFn emits the number of elements in each bundle as good records.
-type TallyGoodFn struct {
+// TallyAllFn emits the number of elements in each bundle as records.
+type TallyAllFn struct {
 	count int64
 }
 
 // StartBundle begins to count.
-func (fn *TallyGoodFn) StartBundle(func(int, Tally)) { fn.count = 0 }
+func (fn *TallyAllFn) StartBundle(func(int, Tally)) { fn.count = 0 }
 
 // ProcessElement counts one.
-func (fn *TallyGoodFn) ProcessElement(beam.X, func(int, Tally)) { fn.count++ }
+func (fn *TallyAllFn) ProcessElement(beam.X, func(int, Tally)) { fn.count++ }
 
 // FinishBundle emits the count.
-func (fn *TallyGoodFn) FinishBundle(emit func(int, Tally)) {
+func (fn *TallyAllFn) FinishBundle(emit func(int, Tally)) {
 	if fn.count > 0 {
-		emit(0, Tally{Good: fn.count})
+		emit(0, Tally{All: fn.count})
 	}
 }
 
@@ -115,7 +115,7 @@ func (fn *LimitFn) ProcessElement(s state.Provider, t timers.Provider, _ int, ad
 	if err != nil {
 		return err
 	}
-	sum.Good += add.Good
+	sum.All += add.All
 	sum.Dead += add.Dead
 	if err := fn.Sum.Write(s, sum); err != nil {
 		return err
@@ -128,8 +128,8 @@ func (fn *LimitFn) ProcessElement(s state.Provider, t timers.Provider, _ int, ad
 	return fn.Waits.Write(s, true)
 }
 
-// patience is how long a sum may be over the limit. Good records and dead letters of the same time
-// may come one after the other.
+// patience is how long a sum may be over the limit. Dead letters may be counted before the records of the
+// same time are.
 const patience = time.Second
 
 // OnTimer fails the job if the sum is still over the limit, which may have been changed meanwhile.
@@ -152,10 +152,9 @@ func (fn *LimitFn) check(sum Tally) error {
 			return fmt.Errorf("pipeline option %s: %w", limitOption, err)
 		}
 	}
-	all := sum.Good + sum.Dead
-	if all < fn.AtLeast || float64(sum.Dead) <= limit*float64(all) {
+	if sum.All < fn.AtLeast || float64(sum.Dead) <= limit*float64(sum.All) {
 		return nil
 	}
 	return fmt.Errorf("%d of %d records are dead letters, more than the allowed part of %v: see what is wrong with them; "+
-		"the job continues when it is started again with a higher limit", sum.Dead, all, limit)
+		"the job continues when it is started again with a higher limit", sum.Dead, sum.All, limit)
 }

@@ -25,17 +25,17 @@ func setRatio(t *testing.T, ratio float64) {
 	})
 }
 
-// limited has 90 good records and 10 dead letters.
+// limited has 100 records, 10 of which are dead letters.
 func limited(atLeast int64) *beam.Pipeline {
 	p, s := beam.NewPipelineWithRoot()
-	var good, dead []any
-	for i := range 90 {
-		good = append(good, i)
+	var all, dead []any
+	for i := range 100 {
+		all = append(all, i)
 	}
 	for range 10 {
 		dead = append(dead, dlq.New("A", "x", "", nil))
 	}
-	dlq.Limit(s, atLeast, beam.CreateList(s, good), beam.CreateList(s, dead))
+	dlq.Limit(s, atLeast, beam.CreateList(s, all), beam.CreateList(s, dead))
 	return p
 }
 

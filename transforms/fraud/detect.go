@@ -29,10 +29,13 @@ func init() {
 	register.Emitter1[dlq.BadRecord]()
 }
 
-// The codes of the dead letters of Detect.
+// Code says why a transaction is a dead letter.
+type Code string
+
+// The codes of Detect. There are no others.
 const (
-	CodeConflict = "CONFLICT"  // The card has a transaction with this ID that differs.
-	CodeBadValue = "BAD_VALUE" // A negative amount.
+	CodeConflict Code = "CONFLICT"  // The card has a transaction with this ID that differs.
+	CodeBadValue Code = "BAD_VALUE" // A negative amount.
 )
 
 // scopeName is the scope of Detect, the transform of its dead letters and the namespace of its

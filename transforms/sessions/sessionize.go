@@ -30,8 +30,11 @@ func init() {
 	register.Emitter1[dlq.BadRecord]()
 }
 
-// CodeNoUser is the code of a dead letter without a customer.
-const CodeNoUser = "NO_USER"
+// Code says why a visit is a dead letter.
+type Code string
+
+// CodeNoUser is a visit without a customer. There is no other code.
+const CodeNoUser Code = "NO_USER"
 
 const scopeName = "sessions.Sessionize"
 

@@ -68,7 +68,7 @@ func (fn *ParseFn) ProcessElement(ctx context.Context, at beam.EventTime, raw []
 	}
 	if err != nil {
 		unparsed.Inc(ctx, 1)
-		dead(dlq.New(string(codeOf(err)), "units.Parse", err.Error(), raw))
+		dead(dlq.New(codeOf(err), "units.Parse", err.Error(), raw))
 		return
 	}
 	parsed.Inc(ctx, 1)

@@ -106,7 +106,7 @@ func (fn *DedupeFn) ProcessElement(ctx context.Context, sp state.Provider, _ str
 			return nil
 		}
 		contrary.Inc(ctx, 1)
-		dead(dlq.Of(string(CodeConflict), "units.Dedupe", fmt.Sprintf("device %.40q reported another value for %s before", m.Device, instant(m.Millis)), m))
+		dead(dlq.Of(CodeConflict, "units.Dedupe", fmt.Sprintf("device %.40q reported another value for %s before", m.Device, instant(m.Millis)), m))
 		return nil
 	}
 	first.Inc(ctx, 1)

@@ -104,7 +104,7 @@ func ParseReading(raw []byte) (Reading, error) {
 // deadLetter carries the record a reading was read from or, without one, the reading.
 func (r Reading) deadLetter(transform string, err error) dlq.BadRecord {
 	if len(r.Raw) == 0 {
-		return dlq.Of(string(codeOf(err)), transform, err.Error(), r)
+		return dlq.Of(codeOf(err), transform, err.Error(), r)
 	}
-	return dlq.New(string(codeOf(err)), transform, err.Error(), r.Raw)
+	return dlq.New(codeOf(err), transform, err.Error(), r.Raw)
 }

@@ -6,8 +6,11 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -22,8 +25,11 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"github.com/hornbeam-dev/hornbeam/fixtures/cards"
+	"github.com/hornbeam-dev/hornbeam/io/blob"
 	"github.com/hornbeam-dev/hornbeam/io/fileio"
+	_ "github.com/hornbeam-dev/hornbeam/io/gcsio" // Files of gs://.
 	"github.com/hornbeam-dev/hornbeam/io/kafkaio"
+	_ "github.com/hornbeam-dev/hornbeam/io/s3io" // Files of s3://.
 	"github.com/hornbeam-dev/hornbeam/runner/launch"
 	"github.com/hornbeam-dev/hornbeam/transforms/dlq"
 	"github.com/hornbeam-dev/hornbeam/transforms/fraud"
@@ -32,16 +38,17 @@ import (
 
 var (
 	input   = flag.String("input", "generator", "generator, lines:FILE or kafka://HOST:PORT/TOPIC?to=latest.")
-	output  = flag.String("output", "", "Folder of the output.")
+	output  = flag.String("output", "", "Folder of the output, or s3:// or gs://.")
 	days    = flag.Int("days", 1, "Days of generated cards.")
 	rate    = flag.Float64("rate", 0, "Generated transactions a second; 0 is no limit.")
 	shuffle = flag.Duration("shuffle", 10*time.Minute, "How far generated transactions are out of order.")
-	naive   = flag.Bool("naive", false, "Append to one file, which a bundle that runs again does twice.")
+	naive   = flag.Bool("naive", false, "Write at once: append to one file, or make an object of a random name. A bundle that runs again does it twice.")
 	panicAt = flag.Int64("panic_at", -1, "ID of the transaction at which a DoFn panics.")
 )
 
 func init() {
 	register.DoFn2x1[context.Context, []byte, error](&appendFn{})
+	register.DoFn2x1[context.Context, []byte, error](&randomNameFn{})
 	register.DoFn1x1[cards.Transaction, cards.Transaction](&panicFn{})
 	register.DoFn2x0[string, func([]byte)](&readLinesFn{})
 	register.Function1x1(transaction)
@@ -110,15 +117,18 @@ func read(s beam.Scope) (beam.PCollection, error) {
 func value(r kafkaio.Record) []byte { return r.Value }
 
 func write(s beam.Scope, name string, job launch.Job, lines beam.PCollection) error {
-	dir := filepath.Join(*output, name)
-	if *naive {
-		if err := os.MkdirAll(*output, 0o777); err != nil {
-			return err
-		}
-		beam.ParDo0(s, &appendFn{Path: dir}, lines)
+	if !*naive {
+		fileio.Write(s, fileio.WriteConfig{URL: *output, Prefix: name, Shards: 2, JobID: job.ID}, lines)
 		return nil
 	}
-	fileio.Write(s, fileio.WriteConfig{Dir: dir, Shards: 2, JobID: job.ID}, lines)
+	if strings.Contains(*output, "://") {
+		beam.ParDo0(s, &randomNameFn{URL: *output}, lines)
+		return nil
+	}
+	if err := os.MkdirAll(*output, 0o777); err != nil {
+		return err
+	}
+	beam.ParDo0(s, &appendFn{Path: filepath.Join(*output, name)}, lines)
 	return nil
 }
 
@@ -176,3 +186,50 @@ func (fn *appendFn) ProcessElement(_ context.Context, line []byte) error {
 
 // appendTakes is what the answer of a remote sink would take.
 const appendTakes = 300 * time.Microsecond
+
+// randomNameFn makes objects of a few lines, with names that another attempt does not have.
+type randomNameFn struct {
+	URL string
+
+	lines bytes.Buffer
+	count int
+}
+
+const linesOfObject = 20
+
+func (fn *randomNameFn) StartBundle() {
+	fn.lines.Reset()
+	fn.count = 0
+}
+
+func (fn *randomNameFn) ProcessElement(ctx context.Context, line []byte) error {
+	fn.lines.Write(line)
+	fn.lines.WriteByte('\n')
+	if fn.count++; fn.count < linesOfObject {
+		return nil
+	}
+	return fn.FinishBundle(ctx)
+}
+
+func (fn *randomNameFn) FinishBundle(ctx context.Context) (err error) {
+	if fn.count == 0 {
+		return nil
+	}
+	defer fn.StartBundle()
+	store, err := blob.Open(ctx, fn.URL)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	key := "random-" + rand.Text()
+	spool, err := store.Spool(key)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, spool.Discard()) }()
+	if _, err := spool.Write(fn.lines.Bytes()); err != nil {
+		return err
+	}
+	_, err = store.Create(ctx, key, spool.Content(key))
+	return err
+}

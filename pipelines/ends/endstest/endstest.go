@@ -17,16 +17,18 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/metrics"
 
 	"github.com/hornbeam-dev/hornbeam/pipelines/ends"
+	"github.com/hornbeam-dev/hornbeam/runner/launch"
 )
 
 // To returns ends that read the generator and write to a folder of the test.
 func To(t *testing.T) ends.Ends {
 	t.Helper()
 	return ends.Ends{
-		Input:      "generator",
-		Output:     filepath.Join(t.TempDir(), "out"),
-		FileWindow: 24 * time.Hour,
-		JobID:      "test",
+		Input:        "generator",
+		Output:       filepath.Join(t.TempDir(), "out"),
+		Job:          launch.Job{ID: "test"},
+		MaxDeadRatio: 1,
+		Files:        ends.Files{Window: 24 * time.Hour},
 	}
 }
 
