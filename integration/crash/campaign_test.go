@@ -5,6 +5,8 @@ package crash
 import (
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -23,85 +25,157 @@ var pipelines = []struct {
 	{"unitconversion", []string{"--devices=300", "--rate=6000"}, []string{"devices", "--devices=300"}},
 }
 
-// TestCampaign kills each pipeline while it reads generated records.
-func TestCampaign(t *testing.T) {
-	if *inputKind != "generator" || *outputKind != "files" {
-		t.Skip("-kind asks for another input")
+// selected skips a test that the flags of scripts/crash do not ask for; without -kills there is a little of all.
+func selected(t *testing.T, from, to string) {
+	t.Helper()
+	if *kills != 0 && (*replay || *inputKind != from || *outputKind != to) {
+		t.Skipf("-kind=%s and -to=%s ask for another campaign", *inputKind, *outputKind)
 	}
+}
+
+// each runs a campaign for each pipeline.
+func each(t *testing.T, run func(t *testing.T, name string, paced, topic []string)) {
+	t.Helper()
 	for _, p := range pipelines {
 		t.Run(p.name, func(t *testing.T) {
 			if *only != "" && *only != p.name {
 				t.Skip("-pipeline asks for another one")
 			}
-			campaign(t, p.name, p.paced)
+			run(t, p.name, p.paced, p.topic)
 		})
 	}
+}
+
+// TestCampaign kills each pipeline while it reads generated records.
+func TestCampaign(t *testing.T) {
+	selected(t, "generator", "files")
+	each(t, func(t *testing.T, name string, paced, _ []string) { campaign(t, name, paced, nil) })
 }
 
 // TestKafkaCampaign kills each pipeline while it reads from a real broker.
 func TestKafkaCampaign(t *testing.T) {
-	if (*inputKind != "kafka" || *outputKind != "files") && *kills != 0 {
-		t.Skip("-kind asks for another input")
-	}
+	selected(t, "kafka", "files")
 	broker := kafkatest.Start(t)
-	for _, p := range pipelines {
-		if p.topic == nil {
-			continue
+	each(t, func(t *testing.T, name string, _, fill []string) {
+		if fill == nil {
+			t.Skip("it reads no topic")
 		}
-		t.Run(p.name, func(t *testing.T) {
-			if *only != "" && *only != p.name {
-				t.Skip("-pipeline asks for another one")
-			}
-			topic := "kafka://" + broker.Addr + "/" + p.name
-			fill := exec.Command(filepath.Join(bin, "fixtures"), append(p.topic, "--to="+topic)...)
-			if out, err := fill.CombinedOutput(); err != nil {
-				t.Fatalf("%s: %v\n%s", fill, err, out)
-			}
-			campaign(t, p.name, []string{"--input=" + topic + "?from=earliest&to=latest", "--out_of_order=15m"})
-		})
-	}
+		topic := "kafka://" + broker.Addr + "/" + name
+		cmd := exec.Command(filepath.Join(bin, "fixtures"), append(fill, "--to="+topic)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", cmd, err, out)
+		}
+		campaign(t, name, []string{"--input=" + topic + "?from=earliest&to=latest", "--out_of_order=15m"}, nil)
+	})
 }
 
-// TestKafkaOutputCampaign kills each pipeline while it writes to a real broker, exactly once.
+// TestKafkaOutputCampaign kills pipelines while they write to a real broker, exactly once.
 func TestKafkaOutputCampaign(t *testing.T) {
-	if *outputKind != "kafka" && *kills != 0 {
-		t.Skip("-to asks for another output")
-	}
-	broker := kafkatest.Start(t)
-	for _, p := range pipelines {
-		if p.topic == nil {
-			continue
+	selected(t, "generator", "kafka")
+	to(t, kafkatest.Start(t))
+}
+
+// TestS3Campaign kills pipelines while they write to a real S3 server, of which they do not hear everything.
+func TestS3Campaign(t *testing.T) {
+	selected(t, "generator", "s3")
+	srv := s3(t)
+	to(t, srv)
+	t.Run("one large object", func(t *testing.T) {
+		// It goes up in parts.
+		campaign(t, "sessionanalytics", []string{"--days=20", "--file_window=8784h"}, srv)
+	})
+}
+
+// TestGCSCampaign is TestS3Campaign with a GCS server.
+func TestGCSCampaign(t *testing.T) {
+	selected(t, "generator", "gcs")
+	to(t, gcs(t))
+}
+
+// TestKinesisOutputCampaign kills pipelines while they write to a Kinesis server; kinesisio reads it.
+func TestKinesisOutputCampaign(t *testing.T) {
+	selected(t, "generator", "kinesis")
+	to(t, kinesis(t))
+}
+
+// to kills each pipeline that has a connector for its output; without -kills only one of them.
+func to(t *testing.T, there Destination) {
+	t.Helper()
+	each(t, func(t *testing.T, name string, paced, topic []string) {
+		if topic == nil {
+			t.Skip("it writes files only")
 		}
-		t.Run(p.name, func(t *testing.T) {
-			if *only != "" && *only != p.name {
-				t.Skip("-pipeline asks for another one")
-			}
-			campaignTo(t, p.name, p.paced, broker)
-		})
-	}
+		if *kills == 0 && name != "unitconversion" {
+			t.Skip("it is killed when -kills says how often")
+		}
+		campaign(t, name, paced, there)
+	})
 }
 
-// TestKafkaOutputControl shows that the campaign would notice: without transactions records come twice.
+// The controls show that these campaigns would notice.
+
+// TestKafkaOutputControl writes without transactions: records come twice.
 func TestKafkaOutputControl(t *testing.T) {
-	if *outputKind != "kafka" && *kills != 0 {
-		t.Skip("-to asks for another output")
-	}
-	broker := kafkatest.Start(t)
-	j := Job{Program: filepath.Join(bin, "unitconversion"), Args: []string{"--devices=300", "--rate=6000", "--at_least_once"}, Dir: work(t), Topics: broker}
+	selected(t, "generator", "kafka")
+	doubles(t, "unitconversion", []string{"--devices=300", "--rate=6000", "--at_least_once"}, kafkatest.Start(t))
+}
+
+// TestS3Control gives objects names of random numbers.
+func TestS3Control(t *testing.T) {
+	selected(t, "generator", "s3")
+	doubles(t, "job", []string{"--days=1", "--rate=4000", "--naive"}, s3(t))
+}
+
+// TestGCSControl is TestS3Control with a GCS server.
+func TestGCSControl(t *testing.T) {
+	selected(t, "generator", "gcs")
+	doubles(t, "job", []string{"--days=1", "--rate=4000", "--naive"}, gcs(t))
+}
+
+// TestKinesisOutputControl reads without dropping repeats by their marks.
+func TestKinesisOutputControl(t *testing.T) {
+	selected(t, "generator", "kinesis")
+	there := kinesis(t)
+	there.raw = true
+	doubles(t, "unitconversion", []string{"--devices=300", "--rate=6000"}, there)
+}
+
+// count finds in what Compare says how many lines there are, and should be.
+var count = regexp.MustCompile(`(\d+) lines, want (\d+);`)
+
+// doubles kills a program until its output has too many lines.
+func doubles(t *testing.T, program string, args []string, there Destination) {
+	t.Helper()
+	j := Job{Program: filepath.Join(bin, program), Args: args, Dir: work(t), To: there}
+	j.Content = func(j Job) (Written, error) { return unnamed(j.lines()) }
 	_, err := Campaign{Job: j, Kills: 40, Seed: *seed, Log: t.Logf}.Run()
-	if err == nil || !strings.Contains(err.Error(), "the output differs") {
-		t.Errorf("got %v, want an output that differs", err)
+	if err == nil {
+		t.Fatal("got the same output, want some of it twice")
+	}
+	lines := count.FindStringSubmatch(err.Error())
+	if lines == nil {
+		t.Fatalf("got %v, want an output that differs", err)
+	}
+	got, _ := strconv.Atoi(lines[1])
+	want, _ := strconv.Atoi(lines[2])
+	if got <= want {
+		t.Errorf("got %d lines, want more than %d", got, want)
 	}
 }
 
-func campaign(t *testing.T, program string, args []string) {
-	t.Helper()
-	campaignTo(t, program, args, nil)
+// unnamed leaves the names of objects away, which are random in a control.
+func unnamed(w Written, err error) (Written, error) {
+	for i, line := range w {
+		if name, content, ok := strings.Cut(line, ": "); ok && strings.HasPrefix(name, "random-") {
+			w[i] = content
+		}
+	}
+	return w, err
 }
 
-func campaignTo(t *testing.T, program string, args []string, to Topics) {
+func campaign(t *testing.T, program string, args []string, there Destination) {
 	t.Helper()
-	j := Job{Program: filepath.Join(bin, program), Args: append(args, strings.Fields(*further)...), Dir: work(t), Topics: to}
+	j := Job{Program: filepath.Join(bin, program), Args: append(args, strings.Fields(*further)...), Dir: work(t), To: there}
 	c := Campaign{Job: j, Kills: *kills, Seed: *seed, Log: t.Logf}
 	if c.Kills == 0 {
 		c.Kills = 4

@@ -32,41 +32,44 @@ type Job struct {
 	Program string
 	Args    []string
 	Dir     string
-	Topics  Topics // When set, it writes to a topic, which has the name of Dir, and not to files.
+	To      Destination // When set, it writes to a place there, which has the name of Dir, and not to a folder.
+
+	// Content says what counts of what it has written; nil is each line of it.
+	Content func(Job) (Written, error)
 }
 
-// Topics is a broker.
-type Topics interface {
-	URL(topic string) string
-	Create(topic string) error
-	Lines(topic string) ([]string, error) // What is committed.
+// Destination is a service with places to which jobs write.
+type Destination interface {
+	URL(place string) string
+	Create(place string) error
+	Lines(place string) ([]string, error) // What a reader finds there.
 }
 
 // State is the job's state directory.
 func (j Job) State() string { return filepath.Join(j.Dir, "state") }
 
-// Output is the folder of the job's output, or the URL of its topic.
+// Output is the folder of the job's output, or the URL of its place.
 func (j Job) Output() string {
-	if j.Topics != nil {
-		return j.Topics.URL(j.topic())
+	if j.To != nil {
+		return j.To.URL(j.place())
 	}
 	return filepath.Join(j.Dir, "output")
 }
 
-// topic is a name of the last two parts of Dir.
-func (j Job) topic() string {
+// place is a name of the last two parts of Dir.
+func (j Job) place() string {
 	return filepath.Base(filepath.Dir(j.Dir)) + "-" + filepath.Base(j.Dir)
 }
 
 // prepare creates what must be there before the job begins.
 func (j Job) prepare() error {
-	if _, err := os.Stat(j.State()); j.Topics == nil || err == nil {
+	if _, err := os.Stat(j.State()); j.To == nil || err == nil {
 		return nil
 	}
 	if err := os.MkdirAll(j.State(), 0o700); err != nil {
 		return err
 	}
-	return j.Topics.Create(j.topic())
+	return j.To.Create(j.place())
 }
 
 // Ended is how a process has ended.
@@ -152,12 +155,16 @@ func (j Job) Kill(after time.Duration, sig syscall.Signal) (Ended, error) {
 }
 
 // Written is what a job has written: the lines of each file in order, under names that begin with
-// the file's, or the records of its topic, sorted; and its account.
+// the file's, or the records of its topic or stream, sorted; and its account.
 type Written []string
 
 // Written collects the output of a job whose last process has ended well.
 func (j Job) Written(last Ended) (Written, error) {
-	w, err := j.written()
+	content := j.Content
+	if content == nil {
+		content = Job.lines
+	}
+	w, err := content(j)
 	if err != nil {
 		return nil, err
 	}
@@ -169,9 +176,9 @@ func (j Job) Written(last Ended) (Written, error) {
 	return append(w, account), nil
 }
 
-func (j Job) written() (w Written, err error) {
-	if j.Topics != nil {
-		return j.Topics.Lines(j.topic())
+func (j Job) lines() (w Written, err error) {
+	if j.To != nil {
+		return j.To.Lines(j.place())
 	}
 	err = filepath.WalkDir(j.Output(), func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() || foreign(entry.Name()) {

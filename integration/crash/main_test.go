@@ -19,7 +19,8 @@ var (
 	seed       = flag.Uint64("seed", 1, "Seed of the campaigns.")
 	only       = flag.String("pipeline", "", "Only this pipeline.")
 	inputKind  = flag.String("kind", "generator", "Where a campaign's input is: generator or kafka.")
-	outputKind = flag.String("to", "files", "Where a campaign's output goes: files or kafka.")
+	outputKind = flag.String("to", "files", "Where a campaign's output goes: files, kafka, s3, gcs or kinesis.")
+	replay     = flag.Bool("replay", false, "Run TestReplay with -kills, and no campaign.")
 	further    = flag.String("further", "", "Further arguments for the pipeline, separated by spaces.")
 )
 

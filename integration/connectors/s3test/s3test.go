@@ -30,7 +30,6 @@ const requireServices = "HORNBEAM_REQUIRE_SERVICES"
 const (
 	startTimeout = 30 * time.Second
 	accessKey    = "hornbeam-test"
-	secretKey    = "hornbeam-test-secret"
 )
 
 // Server is one S3 server on 127.0.0.1 with its own data and one bucket.
@@ -46,6 +45,12 @@ type Server struct {
 
 // Start starts a server, stops it when the test ends, and sets the environment so that s3io has its credentials.
 func Start(t testing.TB) *Server {
+	t.Helper()
+	return StartWith(t, "hornbeam-test-secret")
+}
+
+// StartWith is Start with a secret key of one's own.
+func StartWith(t testing.TB, secretKey string) *Server {
 	t.Helper()
 	_, file, _, _ := runtime.Caller(0)
 	scripts := filepath.Join(filepath.Dir(file), "../../../scripts/servers/s3")
