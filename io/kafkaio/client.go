@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/hornbeam-dev/hornbeam/io/internal/outage"
 )
 
 const (
@@ -46,6 +48,8 @@ type client struct {
 
 	users   int
 	closing *time.Timer
+
+	away outage.Clock // The brokers; a read of them goes on in other bundles.
 
 	mu    sync.Mutex // Guards parts.
 	parts map[partKey]*partState
@@ -183,18 +187,20 @@ func isPermanent(err error) bool {
 // stop, which may be nil, says so between two attempts.
 func (c *client) patiently(ctx context.Context, timeout time.Duration, stop func() bool, act func(context.Context) error) error {
 	wait := 100 * time.Millisecond
-	deadline := time.Now().Add(timeout)
 	for {
 		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 		err := act(attempt)
 		cancel()
 		if err == nil || isPermanent(err) {
+			c.away.Over()
 			return err
 		}
 		if ctx.Err() != nil {
 			return errors.Join(ctx.Err(), err)
 		}
-		if time.Now().Add(wait).After(deadline) {
+		now := time.Now()
+		if c.away.Failed(now).Add(timeout).Before(now.Add(wait)) {
+			c.away.Over()
 			return fmt.Errorf("kafkaio: brokers %s: no success for %v: %w", c.brokers, timeout, err)
 		}
 		timer := time.NewTimer(wait)

@@ -14,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+
+	"github.com/hornbeam-dev/hornbeam/io/internal/outage"
 )
 
 const (
@@ -46,6 +48,7 @@ var clients = struct {
 type client struct {
 	where place
 	api   *kinesis.Client
+	away  outage.Clock // The service; a read of it goes on in other bundles.
 
 	mu     sync.Mutex // Guards what follows.
 	paces  map[string]time.Time
@@ -141,18 +144,20 @@ var errStopped = errors.New("stopped")
 // which may be nil, says so between two attempts.
 func (c *client) patiently(ctx context.Context, timeout time.Duration, stop func() bool, act func(context.Context) error) error {
 	wait := 100 * time.Millisecond
-	deadline := time.Now().Add(timeout)
 	for {
 		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 		err := act(attempt)
 		cancel()
 		if err == nil || isPermanent(err) {
+			c.away.Over()
 			return err
 		}
 		if ctx.Err() != nil {
 			return errors.Join(ctx.Err(), err)
 		}
-		if time.Now().Add(wait).After(deadline) {
+		now := time.Now()
+		if c.away.Failed(now).Add(timeout).Before(now.Add(wait)) {
+			c.away.Over()
 			return fmt.Errorf("kinesisio: %v: no success for %v: %w", c.where, timeout, err)
 		}
 		pause(ctx, wait)
