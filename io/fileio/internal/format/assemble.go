@@ -35,7 +35,7 @@ func (a *assembly) read(cursors []cursor, v reflect.Value) error {
 		if err := a.pass(cursors); err != nil {
 			return err
 		}
-		return a.column.setNull()
+		return valued(a.column.setNull())
 	}
 	v = a.column.target(v)
 	switch a.column.Kind {
@@ -56,7 +56,19 @@ func (a *assembly) read(cursors []cursor, v reflect.Value) error {
 	if err != nil {
 		return err
 	}
-	return a.set(v, value)
+	return valued(a.set(v, value))
+}
+
+// valueError is an error of a value, and not of the file.
+type valueError struct{ error }
+
+func (e *valueError) Unwrap() error { return e.error }
+
+func valued(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &valueError{err}
 }
 
 // pass takes the one value that each leaf has for a null or an empty list.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
 
 	"github.com/klauspost/compress/flate"
@@ -37,6 +38,7 @@ type avroReader struct {
 	left int64 // Rows in the block that are not read.
 	rows decoder
 	err  error
+	torn bool // After an error that is not one of a row, nobody knows where in the file this is.
 }
 
 func newAvroReader(file io.ReaderAt, size int64, t reflect.Type, columns []Column) (Reader, error) {
@@ -73,7 +75,7 @@ func newAvroReader(file io.ReaderAt, size int64, t reflect.Type, columns []Colum
 func (r *avroReader) header() (map[string][]byte, error) {
 	in := &counted{in: bufio.NewReader(io.NewSectionReader(r.file, 0, r.size))}
 	magic := make([]byte, 4)
-	if _, err := io.ReadFull(in, magic); err != nil || string(magic) != "Obj\x01" {
+	if _, err := io.ReadFull(in, magic); err != nil || string(magic) != avroMagic {
 		return nil, errors.Join(errors.New("it is no Avro container file"), err)
 	}
 	metadata := map[string][]byte{}
@@ -111,8 +113,9 @@ func (r *avroReader) Read() (any, error) {
 		return nil, r.err
 	}
 	element, err := r.element()
-	if err != nil && err != io.EOF {
-		err = fmt.Errorf("row %d: %w", r.row, err)
+	var bad *RowError
+	if err != nil && err != io.EOF && !errors.As(err, &bad) {
+		err, r.torn = fmt.Errorf("row %d: %w", r.row, err), true
 	}
 	if r.err = err; err != nil {
 		return nil, err
@@ -129,24 +132,29 @@ func (r *avroReader) element() (element any, err error) {
 		}
 	}
 	v := reflect.New(r.t).Elem()
-	if err := r.read(&r.rows, v); err != nil {
-		return nil, err
-	}
+	row := r.rows
+	err = r.read(&r.rows, v)
 	if r.rows.bad {
 		return nil, errDamaged
+	}
+	if err != nil {
+		r.rows = row // SeekToRow passes over it.
+		return nil, &RowError{Row: r.row, Err: err}
 	}
 	r.left--
 	return v.Interface(), nil
 }
 
 func (r *avroReader) SeekToRow(row int64) (err error) {
+	defer func() { r.torn = r.torn || err != nil }()
 	defer damaged(&err)
 	if row < 0 {
 		return fmt.Errorf("there is no row %d", row)
 	}
-	if row < r.row || r.err != nil { // After an error it is in the middle of a row.
-		r.row, r.left, r.next, r.err = 0, 0, r.first, nil
+	if row < r.row || r.torn {
+		r.row, r.left, r.next = 0, 0, r.first
 	}
+	r.err, r.torn = nil, false
 	for r.row < row || r.left == 0 {
 		if r.left == 0 {
 			if err := r.enter(row); err == io.EOF {
@@ -171,36 +179,20 @@ func (r *avroReader) enter(row int64) error {
 	if r.next == r.size {
 		return io.EOF
 	}
-	in := &counted{in: bufio.NewReaderSize(io.NewSectionReader(r.file, r.next, r.size-r.next), 64)}
-	count, err := in.long()
+	b, err := r.blockAt(r.next, r.row)
 	if err != nil {
 		return err
 	}
-	size, err := in.long()
-	if err != nil {
-		return err
-	}
-	start := r.next + in.n
-	if count < 0 || size < 0 || size > r.size-start-int64(len(r.sync)) {
-		return errDamaged
-	}
-	var sync [16]byte
-	if _, err := r.file.ReadAt(sync[:], start+size); err != nil && err != io.EOF {
-		return err
-	}
-	if sync != r.sync {
-		return errDamaged
-	}
-	r.next = start + size + int64(len(sync))
-	if row >= r.row+count {
-		r.row += count
+	r.next = b.end
+	if row >= r.row+b.count {
+		r.row += b.count
 		return nil
 	}
-	if size > longestBlock {
-		return fmt.Errorf("a block has %d bytes, more than %d", size, longestBlock)
+	if b.size > longestBlock {
+		return fmt.Errorf("a block has %d bytes, more than %d", b.size, longestBlock)
 	}
-	block := make([]byte, size)
-	if _, err := r.file.ReadAt(block, start); err != nil && err != io.EOF {
+	block := make([]byte, b.size)
+	if _, err := r.file.ReadAt(block, b.start); err != nil && err != io.EOF {
 		return err
 	}
 	if r.codec != nil {
@@ -208,8 +200,54 @@ func (r *avroReader) enter(row int64) error {
 			return fmt.Errorf("decompress block: %w", err)
 		}
 	}
-	r.rows, r.left = decoder{row: block}, count
+	r.rows, r.left = decoder{row: block}, b.count
 	return nil
+}
+
+// avroSpan is where a block of a file is.
+type avroSpan struct {
+	count       int64 // Of rows.
+	start, size int64 // Of the rows, in bytes.
+	end         int64 // Where the next block begins.
+}
+
+// blockAt looks at the block at an offset, before which there are so many rows.
+func (r *avroReader) blockAt(offset, rows int64) (b avroSpan, err error) {
+	in := &counted{in: bufio.NewReaderSize(io.NewSectionReader(r.file, offset, r.size-offset), 64)}
+	if b.count, err = in.long(); err != nil {
+		return b, err
+	}
+	if b.size, err = in.long(); err != nil {
+		return b, err
+	}
+	b.start = offset + in.n
+	if b.count < 0 || b.count > math.MaxInt64-rows || b.size < 0 || b.size > r.size-b.start-int64(len(r.sync)) {
+		return b, errDamaged
+	}
+	var sync [16]byte
+	if _, err := r.file.ReadAt(sync[:], b.start+b.size); err != nil && err != io.EOF {
+		return b, err
+	}
+	if sync != r.sync {
+		return b, errDamaged
+	}
+	b.end = b.start + b.size + int64(len(sync))
+	return b, nil
+}
+
+func (r *avroReader) Parts(size int64) ([]int64, error) {
+	parts, rows, begin := []int64{0}, int64(0), r.first
+	for at := r.first; at < r.size; {
+		if at-begin >= size && rows > parts[len(parts)-1] {
+			parts, begin = append(parts, rows), at
+		}
+		b, err := r.blockAt(at, rows)
+		if err != nil {
+			return nil, fmt.Errorf("row %d: %w", rows, err)
+		}
+		rows, at = rows+b.count, b.end
+	}
+	return append(parts, rows), nil
 }
 
 func (r *avroReader) Close() error {

@@ -195,17 +195,16 @@ func (f *footerless) Write(p []byte) (int, error) {
 
 // end writes the footer.
 func (f *footerless) end(metadata *format.FileMetaData) error {
-	const magic = "PAR1"
 	var tail bytes.Buffer
 	if f.file.n == 0 {
-		tail.WriteString(magic)
+		tail.WriteString(parquetMagic)
 	}
 	before := tail.Len()
 	if err := thrift.NewEncoder(new(thrift.CompactProtocol).NewWriter(&tail)).Encode(metadata); err != nil {
 		return fmt.Errorf("encode footer: %w", err)
 	}
 	tail.Write(binary.LittleEndian.AppendUint32(nil, uint32(tail.Len()-before)))
-	tail.WriteString(magic)
+	tail.WriteString(parquetMagic)
 	_, err := f.file.Write(tail.Bytes())
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
 	"strings"
 
@@ -17,6 +18,7 @@ import (
 type parquetReader struct {
 	t       reflect.Type
 	groups  []parquet.RowGroup
+	sizes   []int64 // Of the groups, in bytes that are read.
 	rows    *assembly
 	leaves  []int // The columns of the file that are read.
 	cursors []cursor
@@ -25,7 +27,9 @@ type parquetReader struct {
 	row   int64 // The next one in it.
 	at    int64 // The next one in the file.
 	open  bool  // The cursors are in the group.
+	begun int64 // Rows of the group that were read since the cursors were opened.
 	err   error
+	torn  bool // After an error that is not one of a row, nobody knows where the cursors are.
 }
 
 func newParquetReader(file io.ReaderAt, size int64, t reflect.Type, columns []Column) (reader Reader, err error) {
@@ -43,11 +47,14 @@ func newParquetReader(file io.ReaderAt, size int64, t reflect.Type, columns []Co
 	}
 	r.leaves, r.cursors = plan.leaves, make([]cursor, len(plan.leaves))
 	for _, g := range f.Metadata().RowGroups {
+		size := int64(0)
 		for _, leaf := range r.leaves {
 			if err := checkCompression(g.Columns[leaf].MetaData); err != nil {
 				return nil, err
 			}
+			size += g.Columns[leaf].MetaData.TotalCompressedSize
 		}
+		r.sizes = append(r.sizes, size)
 	}
 	return r, nil
 }
@@ -66,15 +73,17 @@ func (r *parquetReader) Read() (any, error) {
 		return nil, r.err
 	}
 	element, err := r.element()
-	if err != nil && err != io.EOF {
-		err = fmt.Errorf("row %d: %w", r.at, err)
+	var bad *RowError
+	switch {
+	case err == nil || errors.As(err, &bad):
+		r.row++
+		r.at++
+		r.begun++
+	case err != io.EOF:
+		err, r.torn = fmt.Errorf("row %d: %w", r.at, err), true
 	}
-	if r.err = err; err != nil {
-		return nil, err
-	}
-	r.row++
-	r.at++
-	return element, nil
+	r.err = err
+	return element, err
 }
 
 func (r *parquetReader) element() (element any, err error) {
@@ -92,7 +101,17 @@ func (r *parquetReader) element() (element any, err error) {
 		return nil, err
 	}
 	v := reflect.New(r.t).Elem()
-	if err := r.rows.read(r.cursors, v); err != nil {
+	err = r.rows.read(r.cursors, v)
+	var bad *valueError
+	if errors.As(err, &bad) {
+		for i := range r.cursors {
+			if err := r.cursors[i].endRow(r.begun + 1); err != nil {
+				return nil, err
+			}
+		}
+		return nil, &RowError{Row: r.at, Err: err}
+	}
+	if err != nil {
 		return nil, err
 	}
 	return v.Interface(), nil
@@ -103,7 +122,7 @@ func (r *parquetReader) enter() error {
 	if r.open {
 		return nil
 	}
-	r.open = true
+	r.open, r.begun = true, 0
 	chunks := r.groups[r.group].ColumnChunks()
 	for i, leaf := range r.leaves {
 		r.cursors[i] = cursor{pages: chunks[leaf].Pages()}
@@ -131,8 +150,12 @@ func (r *parquetReader) SeekToRow(row int64) (err error) {
 	if row < 0 {
 		return fmt.Errorf("there is no row %d", row)
 	}
+	if row == r.at && !r.torn && r.err != errClosed {
+		r.err = nil
+		return nil
+	}
 	err = r.leave()
-	r.group, r.row, r.at, r.err = 0, row, row, nil
+	r.group, r.row, r.at, r.err, r.torn = 0, row, row, nil, false
 	for r.group < len(r.groups) && r.row >= r.groups[r.group].NumRows() {
 		r.row -= r.groups[r.group].NumRows()
 		r.group++
@@ -141,6 +164,22 @@ func (r *parquetReader) SeekToRow(row int64) (err error) {
 		r.row = 0
 	}
 	return err
+}
+
+func (r *parquetReader) Parts(size int64) ([]int64, error) {
+	parts, rows, bytes := []int64{0}, int64(0), int64(0)
+	for i, g := range r.groups {
+		if bytes >= size && rows > parts[len(parts)-1] {
+			parts, bytes = append(parts, rows), 0
+		}
+		n := g.NumRows()
+		if n < 0 || n > math.MaxInt64-rows {
+			return nil, fmt.Errorf("row %d: %w", rows, errDamaged)
+		}
+		rows += n
+		bytes += r.sizes[i]
+	}
+	return append(parts, rows), nil
 }
 
 func (r *parquetReader) Close() error {
@@ -155,6 +194,7 @@ type cursor struct {
 	reader parquet.ValueReader
 	buf    [64]parquet.Value
 	values []parquet.Value // Part of buf. They refer to the page.
+	rows   int64           // How many have begun.
 }
 
 // peek returns the next value; none is left at the end of the row group.
@@ -192,7 +232,23 @@ func (c *cursor) next() (parquet.Value, error) {
 		return v, fmt.Errorf("%w: a column ends before its row group", errDamaged)
 	}
 	c.values = c.values[1:]
+	if v.RepetitionLevel() == 0 {
+		c.rows++
+	}
 	return v, nil
+}
+
+// endRow takes what is left of the rows up to the given one.
+func (c *cursor) endRow(rows int64) error {
+	for {
+		v, ok, err := c.peek()
+		if err != nil || c.rows >= rows && (!ok || v.RepetitionLevel() == 0) {
+			return err
+		}
+		if _, err := c.next(); err != nil {
+			return err
+		}
+	}
 }
 
 func (c *cursor) close() error {

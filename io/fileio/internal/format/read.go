@@ -11,13 +11,46 @@ import (
 
 // Reader reads the elements of a file in bounded memory.
 type Reader interface {
-	// Read returns the next element, or io.EOF. After another error it returns that one again, until SeekToRow.
+	// Read returns the next element, or io.EOF. After another error it returns that one again, until SeekToRow. If it
+	// is a RowError, SeekToRow of the row behind it costs no more than another Read.
 	Read() (any, error)
 	// SeekToRow makes row the next one, counted from 0. Behind the last one there is io.EOF.
 	SeekToRow(row int64) error
+	// Parts cuts the file where it is cheap to begin: at blocks of Avro and row groups of Parquet. It returns the rows
+	// at which parts of at least size bytes begin, from 0, and at last the number of rows. What is next for Read stays.
+	Parts(size int64) ([]int64, error)
 	// Close frees what the reader holds. The file stays open.
 	Close() error
 }
+
+// RowError says what is wrong with one row, as a null that its field cannot hold. The rows behind it can be read.
+type RowError struct {
+	Row int64 // Counted from 0.
+	Err error
+}
+
+// Error implements error.
+func (e *RowError) Error() string { return fmt.Sprintf("row %d: %v", e.Row, e.Err) }
+
+// Unwrap implements what package errors asks for.
+func (e *RowError) Unwrap() error { return e.Err }
+
+// Detect tells by the first four bytes of a file whether it is of Avro or of Parquet.
+func Detect(first []byte) (f Format, ok bool) {
+	switch string(first) {
+	case avroMagic:
+		return Avro, true
+	case parquetMagic:
+		return Parquet, true
+	}
+	return 0, false
+}
+
+// The first bytes of files.
+const (
+	avroMagic    = "Obj\x01"
+	parquetMagic = "PAR1"
+)
 
 // NewReader opens a file of Avro or Parquet, also one that other programs have made, for elements of a struct type.
 // Columns are those that New takes for the type. They are found by name: a column that the file does not have is

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/big"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -271,6 +272,121 @@ func TestDamage(t *testing.T) {
 			changed := bytes.Clone(content)
 			changed[n] ^= 0x55
 			_, _ = elements[every](f, changed)
+		}
+	}
+}
+
+// A bad row is passed over without reading what is before it again.
+func TestGoOnBehindBadRows(t *testing.T) {
+	type element struct{ S *string }
+	type written struct {
+		N    *int64
+		List []element
+		Last string
+	}
+	type read struct {
+		N    int64
+		List []struct{ S string }
+		Last string
+	}
+	const n = 5000
+	var rows []written
+	for i := range n {
+		row := written{N: ptr(int64(i)), Last: fmt.Sprint(i)}
+		for j := range i % 4 {
+			row.List = append(row.List, element{ptr(fmt.Sprint(j))})
+		}
+		switch i % 10 {
+		case 3:
+			row.N = nil
+		case 7: // It has three elements, or one.
+			row.List[0].S = nil
+		}
+		rows = append(rows, row)
+	}
+	for _, f := range []Format{Avro, Parquet} {
+		content := file(t, f, Usual, rows...)
+		in := &counting{ReaderAt: bytes.NewReader(content)}
+		r, err := NewReader(f, in, int64(len(content)), reflect.TypeFor[read]())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range int64(n) {
+			got, err := r.Read()
+			if i%10 == 3 || i%10 == 7 {
+				var bad *RowError
+				if !errors.As(err, &bad) || bad.Row != i || !errors.Is(err, errNull) {
+					t.Fatalf("format %d: row %d: %v", f, i, err)
+				}
+				if err := r.SeekToRow(i + 1); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatalf("format %d: row %d: %v", f, i, err)
+			}
+			if e := got.(read); e.N != i || len(e.List) != int(i%4) || e.Last != fmt.Sprint(i) {
+				t.Fatalf("format %d: row %d is %+v", f, i, e)
+			}
+		}
+		if _, err := r.Read(); err != io.EOF {
+			t.Errorf("format %d: after all rows: %v", f, err)
+		}
+		if in.bytes > 3*len(content) {
+			t.Errorf("format %d: %d bytes were read of a file of %d", f, in.bytes, len(content))
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// counting counts what is read.
+type counting struct {
+	io.ReaderAt
+	bytes int
+}
+
+func (c *counting) ReadAt(p []byte, at int64) (int, error) {
+	n, err := c.ReaderAt.ReadAt(p, at)
+	c.bytes += n
+	return n, err
+}
+
+func TestParts(t *testing.T) {
+	for _, f := range []Format{Avro, Parquet} {
+		content := manyRows(t, f, 3500)
+		r, err := NewReader(f, bytes.NewReader(content), int64(len(content)), reflect.TypeFor[numbered]())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for size, want := range map[int64]int{1: 3, int64(len(content)): 1} {
+			parts, err := r.Parts(size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(parts) <= want || size > 1 && len(parts) != 2 || parts[0] != 0 || parts[len(parts)-1] != 3500 || !slices.IsSorted(parts) {
+				t.Errorf("format %d: parts of %d bytes: %v", f, size, parts)
+			}
+			if f == Parquet && size == 1 {
+				if diff := cmp.Diff([]int64{0, 1000, 2000, 3000, 3500}, parts); diff != "" {
+					t.Error(diff)
+				}
+			}
+		}
+		if e, err := r.Read(); err != nil || e.(numbered).N != 0 {
+			t.Errorf("format %d: after Parts: %v, %v", f, e, err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		empty := file[numbered](t, f, Usual)
+		if r, err = NewReader(f, bytes.NewReader(empty), int64(len(empty)), reflect.TypeFor[numbered]()); err != nil {
+			t.Fatal(err)
+		}
+		if parts, err := r.Parts(1); err != nil || !slices.Equal(parts, []int64{0, 0}) {
+			t.Errorf("format %d: parts of an empty file: %v, %v", f, parts, err)
 		}
 	}
 }

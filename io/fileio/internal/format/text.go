@@ -18,41 +18,68 @@ import (
 // TextOf returns how to take the text of one column out of elements of a struct type: what CSV writes for it.
 // The other columns of the type may be anything.
 func TextOf(t reflect.Type, column string) (func(element any) (text string, null bool, err error), error) {
+	c, err := columnOf(t, column)
+	if err != nil {
+		return nil, err
+	}
+	if c.Kind == List || c.Kind == Map || c.Kind == Struct {
+		return nil, fmt.Errorf("%v: field %s holds several values: name one that holds one", t, column)
+	}
+	return func(element any) (string, bool, error) {
+		v := reflect.ValueOf(element)
+		if !v.IsValid() || v.Type() != t {
+			return "", false, fmt.Errorf("element is %T, want %v", element, t)
+		}
+		v, ok := c.value(v)
+		if !ok {
+			return "", true, nil
+		}
+		text, err := c.appendText(nil, v)
+		if err != nil {
+			return "", false, fmt.Errorf("field %s: %w", column, err)
+		}
+		return string(text), false, nil
+	}, nil
+}
+
+// TimeOf returns what a column of times holds in an element of type t; false is null.
+func TimeOf(t reflect.Type, column string) (func(element any) (time.Time, bool), error) {
+	c, err := columnOf(t, column)
+	if err != nil {
+		return nil, err
+	}
+	if c.Kind != Timestamp {
+		return nil, fmt.Errorf("%v: field %s is %v: name one that is a time.Time", t, column, c.typ)
+	}
+	return func(element any) (time.Time, bool) {
+		v, ok := c.value(reflect.ValueOf(element))
+		if !ok {
+			return time.Time{}, false
+		}
+		return v.Interface().(time.Time), true
+	}, nil
+}
+
+// columnOf describes one column of a struct type; the others may be of any type.
+func columnOf(t reflect.Type, column string) (c Column, err error) {
 	if t.Kind() != reflect.Struct {
-		return nil, fmt.Errorf("elements are %v, which have no column %s: use a struct", t, column)
+		return c, fmt.Errorf("elements are %v, which have no column %s: use a struct", t, column)
 	}
 	fields, err := fieldsOf(t)
 	if err != nil {
-		return nil, fmt.Errorf("%v: %w", t, err)
+		return c, fmt.Errorf("%v: %w", t, err)
 	}
 	for _, f := range fields {
 		if f.name != column {
 			continue
 		}
-		c := Column{Name: f.name, index: f.index}
+		c = Column{Name: f.name, index: f.index}
 		if err := c.describe(f.typ, []reflect.Type{t}); err != nil {
-			return nil, fmt.Errorf("%v: field %s: %w", t, column, err)
+			return c, fmt.Errorf("%v: field %s: %w", t, column, err)
 		}
-		if c.Kind == List || c.Kind == Map || c.Kind == Struct {
-			return nil, fmt.Errorf("%v: field %s holds several values: name one that holds one", t, column)
-		}
-		return func(element any) (string, bool, error) {
-			v := reflect.ValueOf(element)
-			if !v.IsValid() || v.Type() != t {
-				return "", false, fmt.Errorf("element is %T, want %v", element, t)
-			}
-			v, ok := c.value(v)
-			if !ok {
-				return "", true, nil
-			}
-			text, err := c.appendText(nil, v)
-			if err != nil {
-				return "", false, fmt.Errorf("field %s: %w", column, err)
-			}
-			return string(text), false, nil
-		}, nil
+		return c, nil
 	}
-	return nil, fmt.Errorf("%v has no column %s: columns are its exported fields as encoding/json names them", t, column)
+	return c, fmt.Errorf("%v has no column %s: columns are its exported fields as encoding/json names them", t, column)
 }
 
 // value is the column's value of a struct; false is null.
