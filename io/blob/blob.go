@@ -63,7 +63,8 @@ type Store interface {
 	// Stat returns the object at key; errors.Is(err, fs.ErrNotExist) if there is none.
 	Stat(ctx context.Context, key string) (Object, error)
 
-	// Open reads the object from a byte offset. It reads the version in o, or returns ErrChanged.
+	// Open reads the object from a byte offset. It reads the version in o, or returns ErrChanged. Where any part of an
+	// object can be read as cheaply, what it returns is an io.ReaderAt, too, whose offsets are those of the object.
 	Open(ctx context.Context, o Object, offset int64) (io.ReadCloser, error)
 
 	// List yields the objects whose key begins with prefix, in the order of their keys. ID and SHA256
@@ -79,6 +80,13 @@ type Store interface {
 
 	// Close releases connections.
 	Close() error
+}
+
+// Walker is a Store of real folders, which need not be read to know that nothing in them is wanted.
+type Walker interface {
+	// Walk is List without what is in the folders that enter refuses. It is asked before the folder is read; the name
+	// ends with a slash.
+	Walk(ctx context.Context, prefix string, enter func(folder string) bool) iter.Seq2[Object, error]
 }
 
 // Opener opens the store at a URL of its scheme. It checks the URL, but need not reach the service.

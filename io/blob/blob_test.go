@@ -3,6 +3,10 @@
 package blob_test
 
 import (
+	"context"
+	"errors"
+	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,6 +70,50 @@ func TestSplitGlob(t *testing.T) {
 	}
 }
 
+// walked notes the folders that are read.
+type walked struct {
+	blob.Store
+	blob.Walker
+	folders []string
+}
+
+// Walk implements blob.Walker.
+func (w *walked) Walk(ctx context.Context, prefix string, enter func(string) bool) iter.Seq2[blob.Object, error] {
+	return w.Walker.Walk(ctx, prefix, func(folder string) bool {
+		is := enter(folder)
+		if is {
+			w.folders = append(w.folders, folder)
+		}
+		return is
+	})
+}
+
+// A file that changes while it is read at several places is an error.
+func TestReadAtChanged(t *testing.T) {
+	dir := t.TempDir()
+	s := openDir(t, dir)
+	create(t, s, "x", "content")
+	o, err := s.Stat(t.Context(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.Open(t.Context(), o, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p := make([]byte, 3)
+	if n, err := r.(io.ReaderAt).ReadAt(p, 2); n != 3 || err != nil || string(p) != "nte" {
+		t.Errorf("ReadAt = %d, %v, %q", n, err, p)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "x"), []byte("other content"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.(io.ReaderAt).ReadAt(p, 2); !errors.Is(err, blob.ErrChanged) {
+		t.Errorf("ReadAt of a changed file = %v", err)
+	}
+}
+
 func TestGlob(t *testing.T) {
 	s := openDir(t, t.TempDir())
 	for _, key := range []string{"a.csv", "a.csv.gz", "b/a.csv", "b/c/a.csv", "b/c/d/a.csv", "b/c/d/x", "y=1/a.csv", "y=2/a.csv", "y=10/a.csv"} {
@@ -97,6 +145,22 @@ func TestGlob(t *testing.T) {
 		}
 		if strings.Join(got, " ") != want {
 			t.Errorf("Glob(%q) = %q, want %q", pattern, got, want)
+		}
+	}
+	// Folders that cannot have a match are not looked at, so it does not matter what is wrong with them.
+	counted := &walked{Store: s, Walker: s.(blob.Walker)}
+	for pattern, want := range map[string]string{
+		"*.csv": "", "a.csv": "", "b/*.csv": "b/", "b/*/*": "b/ b/c/", "y=1*/a.csv": "y=1/ y=10/", "*/c/*": "b/ b/c/ y=1/ y=10/ y=2/",
+		"b/c/**": "b/ b/c/ b/c/d/", "**/x": "b/ b/c/ b/c/d/ y=1/ y=10/ y=2/", "b/**/c/*": "b/ b/c/ b/c/d/", "a.csv/**": "",
+	} {
+		counted.folders = nil
+		for _, err := range blob.Glob(t.Context(), counted, pattern) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := strings.Join(counted.folders, " "); got != want {
+			t.Errorf("Glob(%q) has read the folders %q, want %q", pattern, got, want)
 		}
 	}
 	for _, pattern := range []string{"", "a/[", "a//b", "/a"} {

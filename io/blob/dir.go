@@ -41,6 +41,8 @@ func OpenDir(path string) (Store, error) {
 	return d, nil
 }
 
+var _ Walker = (*dirStore)(nil)
+
 type dirStore struct {
 	root  string
 	sweep func() error // Works once.
@@ -323,6 +325,15 @@ func (r *dirReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// ReadAt implements io.ReaderAt.
+func (r *dirReader) ReadAt(p []byte, offset int64) (int, error) {
+	n, err := r.file.ReadAt(p, offset)
+	if err := r.unchanged(); err != nil {
+		return 0, err
+	}
+	return n, err
+}
+
 // Close implements io.Closer.
 func (r *dirReader) Close() error { return r.file.Close() }
 
@@ -339,14 +350,29 @@ func (r *dirReader) unchanged() error {
 
 // List implements Store.
 func (d *dirStore) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
-	return func(yield func(Object, error) bool) { d.walk(ctx, "", prefix, yield) }
+	return d.Walk(ctx, prefix, func(string) bool { return true })
+}
+
+// Walk implements Walker.
+func (d *dirStore) Walk(ctx context.Context, prefix string, enter func(folder string) bool) iter.Seq2[Object, error] {
+	begins := func(folder string) bool {
+		return (strings.HasPrefix(folder, prefix) || strings.HasPrefix(prefix, folder)) && enter(folder)
+	}
+	return func(yield func(Object, error) bool) { d.walk(ctx, "", walk{prefix, begins, yield}) }
+}
+
+// walk is what is looked for in a folder.
+type walk struct {
+	prefix string
+	enter  func(folder string) bool
+	yield  func(Object, error) bool
 }
 
 // walk yields the objects of a folder, which is empty or ends with a slash; it returns false when it is to stop.
-func (d *dirStore) walk(ctx context.Context, folder, prefix string, yield func(Object, error) bool) bool {
+func (d *dirStore) walk(ctx context.Context, folder string, w walk) bool {
 	entries, err := os.ReadDir(d.path(folder))
 	if err := errors.Join(ctx.Err(), notGone(err)); err != nil {
-		yield(Object{}, fmt.Errorf("blob: list %s: %w", d.root, err))
+		w.yield(Object{}, fmt.Errorf("blob: list %s: %w", d.root, err))
 		return false
 	}
 	// A folder's keys go on with a slash, which decides where they are among those of files.
@@ -360,12 +386,12 @@ func (d *dirStore) walk(ctx context.Context, folder, prefix string, yield func(O
 	for _, e := range entries {
 		key := folder + name(e)
 		if e.IsDir() {
-			if (strings.HasPrefix(key, prefix) || strings.HasPrefix(prefix, key)) && !d.walk(ctx, key, prefix, yield) {
+			if w.enter(key) && !d.walk(ctx, key, w) {
 				return false
 			}
 			continue
 		}
-		if !strings.HasPrefix(key, prefix) || isSpool(e.Name()) {
+		if !strings.HasPrefix(key, w.prefix) || isSpool(e.Name()) {
 			continue
 		}
 		info, err := os.Stat(d.path(key))
@@ -373,10 +399,10 @@ func (d *dirStore) walk(ctx context.Context, folder, prefix string, yield func(O
 			if notGone(err) == nil {
 				continue
 			}
-			yield(Object{}, fmt.Errorf("blob: list %s: %w", d.root, err))
+			w.yield(Object{}, fmt.Errorf("blob: list %s: %w", d.root, err))
 			return false
 		}
-		if info.Mode().IsRegular() && !yield(object(key, info), nil) {
+		if info.Mode().IsRegular() && !w.yield(object(key, info), nil) {
 			return false
 		}
 	}

@@ -67,7 +67,7 @@ func CheckGlob(pattern string) error {
 
 // Glob yields the objects whose keys match a pattern, in the order of their keys. Within a part, *, ?, [a-z]
 // and \ mean what they mean to path.Match; the part ** stands for any number of parts, and at the end for at
-// least one.
+// least one. Folders of a Walker in which nothing can match are not read.
 func Glob(ctx context.Context, s Store, pattern string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		if err := CheckGlob(pattern); err != nil {
@@ -79,7 +79,13 @@ func Glob(ctx context.Context, s Store, pattern string) iter.Seq2[Object, error]
 			prefix = pattern[:at]
 		}
 		parts := strings.Split(pattern, "/")
-		for o, err := range s.List(ctx, prefix) {
+		objects := s.List(ctx, prefix)
+		if w, ok := s.(Walker); ok {
+			objects = w.Walk(ctx, prefix, func(folder string) bool {
+				return matchBegin(parts, strings.Split(strings.TrimSuffix(folder, "/"), "/"))
+			})
+		}
+		for o, err := range objects {
 			if err != nil {
 				yield(Object{}, err)
 				return
@@ -89,6 +95,22 @@ func Glob(ctx context.Context, s Store, pattern string) iter.Seq2[Object, error]
 			}
 		}
 	}
+}
+
+// matchBegin tells whether a key that begins with the parts of a folder can match a pattern.
+func matchBegin(pattern, folder []string) bool {
+	for i, part := range folder {
+		if pattern[i] == "**" {
+			return true
+		}
+		if i+1 == len(pattern) {
+			return false // A key in the folder has more parts.
+		}
+		if ok, _ := path.Match(pattern[i], part); !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // match tells whether the parts of a key match those of a pattern, which CheckGlob has seen. rest is what to go
