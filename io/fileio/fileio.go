@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fileio writes files of JSON lines, CSV, Avro or Parquet, and reads those of JSON lines and CSV, compressed or
-// not, in a local folder, an S3 bucket or a GCS bucket. The store of a bucket is there once its package is imported:
-// io/s3io or io/gcsio.
+// Package fileio writes and reads files of JSON lines, CSV, Avro or Parquet, compressed or not, in a local folder, an S3
+// bucket or a GCS bucket. The store of a bucket is there once its package is imported: io/s3io or io/gcsio.
 //
 // Write puts each window, pane, folder and shard into files with names that follow from them alone, and says with a
-// manifest when a window is whole; Read is a splittable DoFn over records. Read does not look inside a record: what is
-// malformed is the business of the transform that parses it.
+// manifest when a window is whole. Read is a splittable DoFn over the records of JSON lines and CSV. It does not look
+// inside a record: what is malformed is the business of the transform that parses it. ReadRows is one over the rows of
+// Avro and Parquet, which become structs.
 //
 // # Delivery guarantees
 //
@@ -29,8 +29,8 @@
 // triggers in processing time, as Early and Late are, may not. A group that has changed between attempts finds a file
 // with other content, which is reported as above: never mixed, never replaced.
 //
-// Read: the position is part of the restriction, so on a runner that commits position and output together each record
-// comes once. A file that changes between match and read is an error.
+// Read and ReadRows: the position is part of the restriction, so on a runner that commits position and output together each record
+// or row comes once. A file that changes between match and read is an error.
 package fileio
 
 import (
@@ -57,11 +57,13 @@ func init() {
 	register.DoFn5x1[context.Context, beam.PaneInfo, beam.Window, int, func(*File) bool, error](&manifestFn{})
 	register.DoFn3x1[context.Context, []byte, func(sourceFile), error](&matchFn{})
 	register.DoFn6x1[context.Context, *estimator, *sdf.LockRTracker, sourceFile, func(beam.EventTime, Record), func(DeadLetter), error](&readFn{})
+	register.DoFn6x1[context.Context, *estimator, *sdf.LockRTracker, sourceFile, func(beam.EventTime, beam.X), func(DeadLetter), error](&readRowsFn{})
 	register.Emitter2[string, []byte]()
 	register.Emitter1[File]()
 	register.Emitter1[DeadLetter]()
 	register.Emitter1[sourceFile]()
 	register.Emitter2[beam.EventTime, Record]()
+	register.Emitter2[beam.EventTime, beam.X]()
 	register.Iter1[[]byte]()
 	register.Iter1[File]()
 }
@@ -114,16 +116,18 @@ type File struct {
 type DeadLetter struct {
 	Code   string // One of the Code constants.
 	File   string // Empty for Write.
-	Line   int64
-	Offset int64
+	Line   int64  // Of Read.
+	Offset int64  // Of Read.
+	Row    int64  // Of ReadRows: its number in the file, from 0.
 	Error  string
-	Bytes  []byte // The record or row; of one that is too long the first KiB.
+	Bytes  []byte // The record or row; of one that is too long the first KiB, of one with a bad value nothing.
 }
 
 // The codes of dead letters. There are no others.
 const (
 	CodeTooLong   = "TOO_LONG"   // Of Read: a record is longer than ReadConfig.MaxRecord.
-	CodeBadTime   = "BAD_TIME"   // Of Read: ReadConfig.EventTime refuses a record.
+	CodeBadTime   = "BAD_TIME"   // Of Read and ReadRows: a record or row has no event time. Bytes of a row are JSON.
+	CodeBadValue  = "BAD_VALUE"  // Of ReadRows: a field cannot hold what the row has, as a null or a number that is too large.
 	CodeBadRow    = "BAD_ROW"    // Of Write: the format cannot hold an element, as with a line end in a record of JSONLines.
 	CodeBadFolder = "BAD_FOLDER" // Of Write: an element has no event time for its folder, or a path that is too long or no legal name.
 )

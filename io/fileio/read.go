@@ -52,16 +52,21 @@ type matchFn struct {
 	URL       string // Of the store.
 	Pattern   string // Below URL.
 	AllowNone bool   // As in ReadConfig.
+	Rows      bool   // For ReadRows: only Avro and Parquet will do.
 }
 
 // ProcessElement implements a DoFn.
 func (f *matchFn) ProcessElement(ctx context.Context, _ []byte, emit func(sourceFile)) error {
+	name := "fileio.Read"
+	if f.Rows {
+		name = "fileio.ReadRows"
+	}
 	found, err := f.match(ctx, emit)
 	if err != nil {
-		return fmt.Errorf("fileio.Read: %w", err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	if found == 0 && !f.AllowNone {
-		return fmt.Errorf("fileio.Read: no file below %s matches %q", f.URL, f.Pattern)
+		return fmt.Errorf("%s: no file below %s matches %q", name, f.URL, f.Pattern)
 	}
 	return nil
 }
@@ -79,6 +84,12 @@ func (f *matchFn) match(ctx context.Context, emit func(sourceFile)) (found int, 
 		file, err := source{store}.describe(ctx, o)
 		if err != nil {
 			return found, err
+		}
+		if f.Rows && file.compressed() {
+			return found, fmt.Errorf("%s is compressed as a whole: files of Avro and Parquet compress their own blocks; lines of text are for fileio.Read", source{store}.path(file))
+		}
+		if f.Rows && Format(file.Format) == JSONLines {
+			return found, fmt.Errorf("%s is neither Avro nor Parquet by its first bytes: files of text are for fileio.Read", source{store}.path(file))
 		}
 		found++
 		emit(file)

@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
+	"github.com/hornbeam-dev/hornbeam/io/fileio/internal/format"
 )
 
 // sourceFile is an object as it was when it matched.
@@ -24,6 +25,7 @@ type sourceFile struct {
 	Size        int64
 	Version     string
 	Compression int // A Compression: None, Gzip or Zstd.
+	Format      int // A Format: Avro or Parquet, or JSONLines for whatever else it is.
 }
 
 func (f sourceFile) compressed() bool { return Compression(f.Compression) != None }
@@ -41,7 +43,7 @@ func (s source) path(file sourceFile) string {
 	return path.Join(s.URL(), file.Key)
 }
 
-// describe tells by the first bytes of an object how it is compressed.
+// describe tells by the first bytes of an object what it is and how it is compressed.
 func (s source) describe(ctx context.Context, o blob.Object) (sourceFile, error) {
 	file := sourceFile{Key: o.Key, Size: o.Size, Version: o.Version, Compression: int(None)}
 	r, err := s.Open(ctx, o, 0)
@@ -61,6 +63,9 @@ func (s source) describe(ctx context.Context, o blob.Object) (sourceFile, error)
 		file.Compression = int(Gzip)
 	case bytes.HasPrefix(magic[:n], []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		file.Compression = int(Zstd)
+	}
+	if columns, ok := format.Detect(magic[:n]); ok {
+		file.Format = int(columns)
 	}
 	return file, nil
 }
