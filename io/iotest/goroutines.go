@@ -42,7 +42,7 @@ func settle(most int) (n int) {
 
 // A DoFn that was torn down has no goroutines.
 func checkGoroutinesEnd(tb testing.TB, c Source) {
-	s := c.filled(tb, 1, samples(1, 3)...).Splittable(tb, ForEver)
+	s := c.filled(tb, 1, samples(1, 3)...).Splittable(tb, c.longest())
 	ends(tb, func() {
 		reader := s.open(tb)
 		reader.all(reader.begin(), nil)

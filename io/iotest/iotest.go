@@ -13,27 +13,27 @@
 // A source of files, in which a partition is a file and a position a line:
 //
 //	func feedOf(dir string) *iotest.Feed {
-//		until := func(e iotest.Extent) fileio.ReadConfig { … }
+//		cfg := fileio.ReadConfig{Pattern: dir + "/*", EventTime: timeOf}
 //		return &iotest.Feed{
 //			Fill: func(tb testing.TB, records ...iotest.Record) {
 //				… // Appends the value of each as a line to dir/PARTITION.
 //			},
 //			Read: func(s beam.Scope, e iotest.Extent) (records, dead beam.PCollection) {
-//				records, dead = fileio.Read(s, until(e))
+//				records, dead = fileio.Read(s, cfg)
 //				return beam.ParDo(s, toSuite, records), beam.ParDo(s, deadToSuite, dead)
 //			},
 //			Splittable: func(tb testing.TB, e iotest.Extent) iotest.Splittable {
-//				return iotest.Splittable{New: func() any { return newReadFn(until(e)) }, Elements: …, Record: …, Dead: …}
+//				return iotest.Splittable{New: func() any { return newReadFn(cfg) }, Elements: …, Record: …, Dead: …}
 //			},
 //			Fail: func(n int) { … }, // A store that fails n times, then works.
 //		}
 //	}
 //
 //	func TestConnectorSource(t *testing.T) {
-//		iotest.RunSource(t, iotest.Source{Open: …, LargeMax: 1 << 20, Refusals: …})
+//		iotest.RunSource(t, iotest.Source{Open: …, Ends: true, LargeMax: 1 << 20, Refusals: …})
 //	}
 //
-// The adapters of kafkaio and kinesisio are whole ones.
+// The adapters of fileio, kafkaio and kinesisio are whole ones.
 package iotest
 
 import (

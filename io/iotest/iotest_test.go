@@ -103,6 +103,34 @@ func sink(f fault) Sink {
 
 func TestSourceWithoutFault(t *testing.T) { RunSource(t, source(none)) }
 
+// A source that has no read for ever passes, too, and is not asked for one.
+func TestSourceThatEndsWithoutFault(t *testing.T) {
+	c := source(none)
+	open := c.Open
+	c.Ends = true
+	c.Open = func(tb testing.TB, parts int) *Feed {
+		f := open(tb, parts)
+		read, splittable := f.Read, f.Splittable
+		f.Read = func(s beam.Scope, until Extent) (records, dead beam.PCollection) {
+			onlyToNow(tb, until)
+			return read(s, until)
+		}
+		f.Splittable = func(tb testing.TB, until Extent) Splittable {
+			onlyToNow(tb, until)
+			return splittable(tb, until)
+		}
+		return f
+	}
+	RunSource(t, c)
+}
+
+func onlyToNow(tb testing.TB, until Extent) {
+	tb.Helper()
+	if until != ToNow {
+		tb.Errorf("a source that ends is read %s", until)
+	}
+}
+
 func TestSinkWithoutFault(t *testing.T) { RunSink(t, sink(none)) }
 
 // recorder is a test that writes down what it is told, and cannot fail.

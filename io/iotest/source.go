@@ -16,6 +16,7 @@ type Source struct {
 	Keys     bool // The source has keys.
 	Headers  bool // The source has headers.
 	LargeMax int  // The size of the largest value that the source takes, in bytes.
+	Ends     bool // Every read ends, as that of files does: the suite never reads for ever.
 
 	// Secured is Open of a place that asks for a secret. The read of the feed names the place where the secret is
 	// kept, as the connector's users do; what is kept there is given. Nil: the source knows no secrets.
@@ -29,7 +30,7 @@ type Extent string
 
 const (
 	ToNow   Extent = "to now"   // At what is there when the read begins.
-	ForEver Extent = "for ever" // Never. A caught-up partition has to be idle after some milliseconds.
+	ForEver Extent = "for ever" // Never. A caught-up partition has to be idle after some milliseconds. Not if the source Ends.
 )
 
 // Feed is a place that can be filled and read.
@@ -80,6 +81,17 @@ var sourceChecks = []sourceCheck{
 	{"Secrets", checkSecrets},
 	{"Refusals", checkSourceRefusals},
 }
+
+// extents are the kinds of read that the source has.
+func (c Source) extents() []Extent {
+	if c.Ends {
+		return []Extent{ToNow}
+	}
+	return []Extent{ToNow, ForEver}
+}
+
+// longest is the read that goes on for as long as the source can.
+func (c Source) longest() Extent { return c.extents()[len(c.extents())-1] }
 
 func (c Source) keeps() keeps { return keeps{keys: c.Keys, headers: c.Headers, partitions: true} }
 

@@ -8,9 +8,6 @@ import (
 	"time"
 )
 
-// extents are the kinds of read whose splitting is checked.
-var extents = []Extent{ToNow, ForEver}
-
 // A checkpoint after any element leaves a residual that starts behind it, also in another process.
 func checkCheckpointAnywhere(tb testing.TB, c Source) { c.splitAnywhere(tb, 0, true) }
 
@@ -21,7 +18,7 @@ func (c Source) splitAnywhere(tb testing.TB, fraction float64, restart bool) {
 	tb.Helper()
 	all, good, bad := poisoned(2, 6)
 	f := c.filled(tb, 2, all...)
-	for _, until := range extents {
+	for _, until := range c.extents() {
 		s := f.Splittable(tb, until)
 		for stop := 1; stop <= len(all); stop++ {
 			reader := s.open(tb)
@@ -55,7 +52,7 @@ func (r *results) add(more results) {
 func checkFailedBundle(tb testing.TB, c Source) {
 	all, good, bad := poisoned(1, 9)
 	f := c.filled(tb, 1, all...)
-	for _, until := range extents {
+	for _, until := range c.extents() {
 		reader := f.Splittable(tb, until).open(tb)
 		todo := reader.begin()
 		for range 2 {
@@ -77,7 +74,7 @@ func checkFailedBundle(tb testing.TB, c Source) {
 // The watermark follows the records, stays where it was over checkpoints and restarts, and no record is late.
 func checkWatermark(tb testing.TB, c Source) {
 	records := samples(1, 9)
-	reader := c.filled(tb, 1, records...).Splittable(tb, ForEver).open(tb)
+	reader := c.filled(tb, 1, records...).Splittable(tb, c.longest()).open(tb)
 	defer func() { reader.close() }()
 	todo := reader.begin()
 	var low, handed time.Time // handed is zero when nothing was handed on.
@@ -111,6 +108,9 @@ const quietSteps = 20
 
 // A partition without records is idle after a while: its watermark follows the clock.
 func checkIdlePartition(tb testing.TB, c Source) {
+	if c.Ends {
+		return
+	}
 	f := c.filled(tb, 2, samples(1, 3)...)
 	reader := f.Splittable(tb, ForEver).open(tb)
 	defer reader.close()
