@@ -66,7 +66,7 @@ func seconds(line []byte) (time.Time, error) {
 }
 
 // writeFile writes a file that is compressed as its name says.
-func writeFile(t *testing.T, path, content string) {
+func writeFile(t testing.TB, path, content string) {
 	t.Helper()
 	var b bytes.Buffer
 	var w io.WriteCloser

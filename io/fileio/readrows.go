@@ -84,6 +84,9 @@ func (c RowsConfig) check(t reflect.Type) error {
 		errs = append(errs, errors.New("Pattern is empty: name the files to read"))
 	} else if err := blob.CheckGlob(pattern); err != nil {
 		errs = append(errs, fmt.Errorf("Pattern %q: %w", c.Pattern, err))
+	} else {
+		url, _ := blob.SplitGlob(c.Pattern)
+		errs = append(errs, tryOpen(url))
 	}
 	if c.Block < 0 || c.OutOfOrder < 0 {
 		errs = append(errs, errors.New("Block and OutOfOrder must not be negative"))

@@ -4,7 +4,6 @@ package fileio
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,10 +34,6 @@ func init() {
 	beam.RegisterFunction(visitTime)
 	register.Function1x1(page)
 	register.Function1x1(rowCode)
-	blob.Register("remote", func(_ context.Context, url string) (blob.Store, error) {
-		dir, err := blob.OpenDir(strings.TrimPrefix(url, "remote://"))
-		return remote{dir}, err
-	})
 }
 
 // visit is an element with columns.
@@ -71,24 +65,6 @@ func visitTime(v visit) (time.Time, error) {
 		return time.Time{}, errors.New("nobody knows when")
 	}
 	return time.Unix(int64(v.Took), 0), nil
-}
-
-// remote is a store whose objects can only be read from an offset on, as those of a service.
-type remote struct {
-	blob.Store
-}
-
-// remoteOpens counts requests.
-var remoteOpens atomic.Int64
-
-// Open implements blob.Store.
-func (r remote) Open(ctx context.Context, o blob.Object, offset int64) (io.ReadCloser, error) {
-	remoteOpens.Add(1)
-	in, err := r.Store.Open(ctx, o, offset)
-	if err != nil {
-		return nil, err
-	}
-	return struct{ io.ReadCloser }{in}, nil
 }
 
 // writeRows writes a file as Write does.
@@ -486,7 +462,7 @@ func TestRanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Ten places that go forward side by side are ten requests.
-	before := remoteOpens.Load()
+	before := remoteAt(dir).opens.Load()
 	p := make([]byte, 4096)
 	for step := range int64(10 * rangeBlock / len(p)) {
 		for column := range int64(10) {
@@ -495,7 +471,7 @@ func TestRanged(t *testing.T) {
 			}
 		}
 	}
-	if n := remoteOpens.Load() - before; n != 10 {
+	if n := remoteAt(dir).opens.Load() - before; n != 10 {
 		t.Errorf("%d requests, want 10", n)
 	}
 	if _, err := r.ReadAt(p, math.MinInt64); err == nil {

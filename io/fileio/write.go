@@ -79,7 +79,11 @@ func elementType(t beam.FullType) (elements reflect.Type, keyed bool, err error)
 	if typex.IsKV(t) && t.Components()[0].Type() == text && t.Components()[1].Type() == bytes {
 		return bytes, true, nil
 	}
-	if elements = t.Type(); len(t.Components()) > 0 || elements != text && elements != bytes && elements.Kind() != reflect.Struct {
+	elements = t.Type()
+	if elements == text || elements == bytes {
+		return elements, false, nil // Bytes have components for Beam, which are bytes.
+	}
+	if len(t.Components()) > 0 || elements.Kind() != reflect.Struct {
 		return nil, false, fmt.Errorf("the input is %v: want string, []byte, KV<string, []byte> or a struct", t)
 	}
 	return elements, false, nil

@@ -311,21 +311,6 @@ func TestWriteIdle(t *testing.T) {
 	}
 }
 
-func TestWriteConflict(t *testing.T) {
-	tries(t, "1")
-	dir := t.TempDir()
-	const name = "part-00000-of-00001.jsonl"
-	writeFile(t, filepath.Join(dir, name), "of another job\n")
-	p, s := beam.NewPipelineWithRoot()
-	Write(s, WriteConfig{URL: dir}, beam.Create(s, "a"))
-	if err := ptest.Run(p); err == nil || !strings.Contains(err.Error(), "another job's results") || !strings.Contains(err.Error(), name) {
-		t.Errorf("write over other content = %v", err)
-	}
-	if diff := cmp.Diff(map[string]string{name: "of another job\n"}, list(t, dir)); diff != "" {
-		t.Errorf("files (-want +got):\n%s", diff)
-	}
-}
-
 func TestClaim(t *testing.T) {
 	tries(t, "1")
 	dir := filepath.Join(t.TempDir(), "out")
