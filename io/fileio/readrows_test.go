@@ -34,6 +34,8 @@ func init() {
 	beam.RegisterFunction(visitTime)
 	register.Function1x1(page)
 	register.Function1x1(rowCode)
+	register.Function1x1(longVisit)
+	register.Function1x1(briefly)
 }
 
 // visit is an element with columns.
@@ -124,6 +126,46 @@ func TestReadRowsOfWrite(t *testing.T) {
 			ptest.RunAndValidate(t, p)
 		}
 	}
+}
+
+// longVisit has a page of a MiB that begins with a number.
+func longVisit(n int) visit {
+	return visit{Page: fmt.Sprintf("%03d", n) + strings.Repeat(" long", 1<<20/5), Took: int8(n), Tags: []string{"t"}}
+}
+
+// briefly tells a long visit from any other.
+func briefly(v visit) string {
+	n, _, _ := strings.Cut(v.Page, " ")
+	return fmt.Sprint(n, " ", len(v.Page), " ", v.Took, " ", v.Tags)
+}
+
+// What is more than a row group takes becomes several in one file, which is read in parts.
+func TestReadRowsOfRowGroups(t *testing.T) {
+	dir := t.TempDir()
+	const n = 70 // A row group ends at 64 MiB.
+	var numbers []int
+	var want []any
+	for i := range n {
+		numbers = append(numbers, i)
+		want = append(want, briefly(longVisit(i)))
+	}
+	p, s := beam.NewPipelineWithRoot()
+	Write(s, WriteConfig{URL: dir, Format: Parquet}, beam.ParDo(s, longVisit, beam.CreateList(s, numbers)))
+	ptest.RunAndValidate(t, p)
+	path := dir + "/part-00000-of-00001.parquet"
+	fn, file := rowsOf(t, path, 1)
+	parts, err := fn.SplitRestriction(t.Context(), file, fn.CreateInitialRestriction(file))
+	if err := errors.Join(err, fn.Teardown()); err != nil {
+		t.Fatal(err)
+	}
+	if len(parts) != 2 || parts[1].End != n {
+		t.Errorf("the parts are %v, want two of %d rows", parts, n)
+	}
+	p, s = beam.NewPipelineWithRoot()
+	rows, dead := ReadRows(s, RowsConfig{Pattern: path, Block: 1}, reflect.TypeFor[visit]())
+	passert.Equals(s, beam.ParDo(s, briefly, rows), want...)
+	passert.Empty(s, dead)
+	ptest.RunAndValidate(t, p)
 }
 
 func ptr[T any](v T) *T { return &v }
