@@ -3,32 +3,19 @@
 package crash
 
 import (
-	"bytes"
-	"context"
-	"crypto/tls"
-	"encoding/base64"
-	"encoding/pem"
 	"fmt"
 	"io/fs"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/sasl/plain"
-
+	"github.com/hornbeam-dev/hornbeam/integration/canary"
+	"github.com/hornbeam-dev/hornbeam/integration/connectors/kafkatest"
 	"github.com/hornbeam-dev/hornbeam/integration/connectors/s3test"
 )
-
-// canary is every secret of these tests. It may be where the user has put it, and nowhere else.
-const canary = "canary-4711-secret"
 
 // silent runs a job, and fails if its output, its state or what it has written contains the secret.
 func silent(t *testing.T, j Job, code int) Ended {
@@ -37,10 +24,10 @@ func silent(t *testing.T, j Job, code int) Ended {
 	if ended.Code != code {
 		t.Errorf("got code %d, want %d:\n%s", ended.Code, code, ended.Stderr)
 	}
-	if strings.Contains(ended.Stdout+ended.Stderr, canary) {
+	if canary.In([]byte(ended.Stdout + ended.Stderr)) {
 		t.Errorf("the secret is in what it says:\n%s%s", ended.Stdout, ended.Stderr)
 	}
-	if found := filesWith(t, j.Dir, canary); found != nil {
+	if found := filesWith(t, j.Dir, canary.Secret); found != nil {
 		t.Errorf("the secret is in %v", found)
 	}
 	return ended
@@ -49,18 +36,12 @@ func silent(t *testing.T, j Job, code int) Ended {
 // filesWith returns the files below a folder that contain a text, as it is or in base64, as DoFns are in a pipeline.
 func filesWith(t *testing.T, dir, text string) (found []string) {
 	t.Helper()
-	forms := []string{text}
-	for range 2 { // A DoFn may be in the base64 of another text.
-		for _, form := range slices.Clone(forms) {
-			forms = append(forms, inBase64(form)...)
-		}
-	}
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}
 		content, err := os.ReadFile(path)
-		if slices.ContainsFunc(forms, func(form string) bool { return bytes.Contains(content, []byte(form)) }) {
+		if canary.TextIn(content, text) {
 			found = append(found, path)
 		}
 		return err
@@ -71,48 +52,9 @@ func filesWith(t *testing.T, dir, text string) (found []string) {
 	return found
 }
 
-// inBase64 returns what is sure to be in the base64 of any text with this one in it: it may begin at each of three places.
-func inBase64(text string) []string {
-	var forms []string
-	for offset := range 3 {
-		all := base64.RawStdEncoding.EncodeToString(append(make([]byte, offset), text...))
-		first, end := (8*offset+5)/6, 8*(offset+len(text))/6
-		forms = append(forms, all[first:end])
-	}
-	return forms
-}
-
-// secured is a broker in this process with TLS and a user whose password is the canary. params are what a URL has to
-// say to be let in, with the password's reference.
-func secured(t *testing.T) (addr, params string) {
-	t.Helper()
-	srv := httptest.NewTLSServer(nil) // For its certificate, which is of 127.0.0.1.
-	defer srv.Close()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "cards", "alerts"), kfake.EnableSASL(),
-		kfake.Superuser("PLAIN", "ann", canary), kfake.TLS(&tls.Config{Certificates: srv.TLS.Certificates}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.SASL(plain.Auth{User: "ann", Pass: canary}.AsMechanism()),
-		kgo.DialTLSConfig(srv.Client().Transport.(*http.Transport).TLSClientConfig))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	if err := client.ProduceSync(context.Background(), &kgo.Record{Topic: "cards", Value: []byte("0,31,596,3156,57.16,0,0")}).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
-	return c.ListenAddrs()[0], "tls=true&ca=file:" + ca + "&sasl=plain&user=ann&password="
-}
-
 // TestSecretsOfKafka gives a password by reference, a wrong one, and one where none belongs.
 func TestSecretsOfKafka(t *testing.T) {
-	addr, params := secured(t)
+	addr, params := kafkatest.Secured(t, canary.Secret, "0,31,596,3156,57.16,0,0")
 	run := func(t *testing.T, code int, password string) (Job, Ended) {
 		t.Helper()
 		place := func(topic, positions string) string {
@@ -122,7 +64,7 @@ func TestSecretsOfKafka(t *testing.T) {
 		j.Args = []string{"--input=" + place("cards", "from=earliest&to=latest&"), "--job_name=canary"}
 		return j, silent(t, j, code)
 	}
-	t.Setenv("HORNBEAM_TEST_PASSWORD", canary)
+	t.Setenv("HORNBEAM_TEST_PASSWORD", canary.Secret)
 	t.Run("by reference", func(t *testing.T) {
 		j, ended := run(t, 0, "env:HORNBEAM_TEST_PASSWORD")
 		if !strings.Contains(ended.Stdout, `"in":1`) {
@@ -135,22 +77,22 @@ func TestSecretsOfKafka(t *testing.T) {
 		if filesWith(t, endless.Dir, "env:HORNBEAM_TEST_PASSWORD") == nil {
 			t.Error("the reference is not in the state directory")
 		}
-		if found := filesWith(t, endless.Dir, canary); found != nil {
+		if found := filesWith(t, endless.Dir, canary.Secret); found != nil {
 			t.Errorf("the secret is in %v", found)
 		}
 	})
-	t.Run("in the URL", func(t *testing.T) { run(t, 1, canary) })
+	t.Run("in the URL", func(t *testing.T) { run(t, 1, canary.Secret) })
 	t.Run("wrong", func(t *testing.T) {
-		t.Setenv("HORNBEAM_TEST_PASSWORD", canary+"-wrong")
+		t.Setenv("HORNBEAM_TEST_PASSWORD", canary.Secret+"-wrong")
 		run(t, 1, "env:HORNBEAM_TEST_PASSWORD")
 	})
 	t.Run("in front of the broker", func(t *testing.T) {
-		j := Job{Program: filepath.Join(bin, "frauddetection"), Dir: work(t), To: topicAt("kafka://ann:" + canary + "@" + addr + "/alerts")}
+		j := Job{Program: filepath.Join(bin, "frauddetection"), Dir: work(t), To: topicAt("kafka://ann:" + canary.Secret + "@" + addr + "/alerts")}
 		silent(t, j, 1)
 	})
 	t.Run("registry", func(t *testing.T) {
 		j := Job{Program: filepath.Join(bin, "frauddetection"), Dir: work(t)}
-		for _, further := range []string{"&registry=http://127.0.0.1:1&registry_auth=ann:" + canary, "&registry=http://ann:" + canary + "@127.0.0.1:1"} {
+		for _, further := range []string{"&registry=http://127.0.0.1:1&registry_auth=ann:" + canary.Secret, "&registry=http://ann:" + canary.Secret + "@127.0.0.1:1"} {
 			j.Args = []string{"--input=kafka://" + addr + "/cards?to=latest&" + params + "env:HORNBEAM_TEST_PASSWORD" + further}
 			silent(t, j, 1)
 		}
@@ -166,14 +108,14 @@ func (to topicAt) Lines(string) ([]string, error) { return nil, nil }
 
 // TestS3Secrets writes to a server whose secret key is the canary, and to places that do not take it.
 func TestS3Secrets(t *testing.T) {
-	srv := s3test.StartWith(t, canary)
+	srv := s3test.StartWith(t, canary.Secret)
 	j := Job{Program: filepath.Join(bin, "frauddetection"), Dir: work(t), Args: []string{"--days=1"}, To: topicAt(srv.URL("secrets", ""))}
 	silent(t, j, 0)
 	t.Run("in the URL", func(t *testing.T) {
-		silent(t, Job{Program: j.Program, Dir: work(t), To: topicAt("s3://key:" + canary + "@bucket/prefix")}, 1)
+		silent(t, Job{Program: j.Program, Dir: work(t), To: topicAt("s3://key:" + canary.Secret + "@bucket/prefix")}, 1)
 	})
 	t.Run("wrong", func(t *testing.T) {
-		t.Setenv("AWS_SECRET_ACCESS_KEY", canary+"-wrong")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", canary.Secret+"-wrong")
 		silent(t, Job{Program: j.Program, Dir: work(t), To: j.To}, 1)
 	})
 }
@@ -181,21 +123,21 @@ func TestS3Secrets(t *testing.T) {
 // TestSecretsOfGCSAndKinesis uses credentials that nobody can accept.
 func TestSecretsOfGCSAndKinesis(t *testing.T) {
 	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": canary, "AWS_REGION": "us-east-1",
+		"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": canary.Secret, "AWS_REGION": "us-east-1",
 		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "AWS_MAX_ATTEMPTS": "1",
 	} {
 		t.Setenv(name, value)
 	}
 	key := filepath.Join(t.TempDir(), "key.json")
-	if err := os.WriteFile(key, fmt.Appendf(nil, `{"type":"service_account","client_email":"a@b","private_key":%q}`, canary), 0o600); err != nil {
+	if err := os.WriteFile(key, fmt.Appendf(nil, `{"type":"service_account","client_email":"a@b","private_key":%q}`, canary.Secret), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", key)
 	for _, place := range []string{
-		"kinesis://s?endpoint=http://127.0.0.1:1", "kinesis://ann:" + canary + "@s", "kinesis://s?secret=" + canary,
-		"gs://bucket?key=" + canary + "&x=y", "gs://ann:" + canary + "@bucket/prefix", "ftp://ann:" + canary + "@host/x",
+		"kinesis://s?endpoint=http://127.0.0.1:1", "kinesis://ann:" + canary.Secret + "@s", "kinesis://s?secret=" + canary.Secret,
+		"gs://bucket?key=" + canary.Secret + "&x=y", "gs://ann:" + canary.Secret + "@bucket/prefix", "ftp://ann:" + canary.Secret + "@host/x",
 	} {
-		t.Run(strings.ReplaceAll(place, canary, "SECRET"), func(t *testing.T) {
+		t.Run(strings.ReplaceAll(place, canary.Secret, "SECRET"), func(t *testing.T) {
 			silent(t, Job{Program: filepath.Join(bin, "frauddetection"), Dir: work(t), To: topicAt(place)}, 1)
 			j := Job{Program: filepath.Join(bin, "frauddetection"), Dir: work(t), Args: []string{"--input=" + place}}
 			silent(t, j, 1)
@@ -212,11 +154,11 @@ func TestSecretsControl(t *testing.T) {
 	if err := os.WriteFile(script, []byte("#!/bin/sh\nmkdir -p "+dir+"/state\necho \"$@\" | tee "+dir+"/state/log\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(script, "--output=kafka://ann:"+canary+"@host").CombinedOutput()
+	out, err := exec.Command(script, "--output=kafka://ann:"+canary.Secret+"@host").CombinedOutput()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(out), canary) || filesWith(t, dir, canary) == nil {
+	if !strings.Contains(string(out), canary.Secret) || filesWith(t, dir, canary.Secret) == nil {
 		t.Error("the search does not find a secret that is there")
 	}
 }
