@@ -166,7 +166,8 @@ func placeOf(srv *fake.Server, cfg WriteConfig) *iotest.Place {
 		Break: func(testing.TB) {
 			srv.Fail(fake.Fault{Op: "PutRecords", Times: 1 << 30, Code: "AccessDeniedException"})
 		},
-		Want: []string{"kinesisio.Write", "stream s", "AccessDenied"},
+		Want:   []string{"kinesisio.Write", "stream s", "AccessDenied"},
+		HangUp: srv.HangUp,
 	}
 }
 

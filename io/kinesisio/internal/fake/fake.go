@@ -80,6 +80,9 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
+// HangUp closes the connections of all clients.
+func (s *Server) HangUp() { s.http.CloseClientConnections() }
+
 // Environment makes the AWS SDK find a region and credentials that are none.
 func Environment(setenv func(name, value string)) {
 	setenv("AWS_REGION", "us-east-1")
