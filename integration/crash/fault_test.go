@@ -196,7 +196,7 @@ func TestMalformedLinesAreDeadLetters(t *testing.T) {
 	}
 	dead := 0
 	for _, line := range must[Written](t)(j.Written(ended)) {
-		if strings.HasPrefix(line, "dead/") {
+		if strings.HasPrefix(line, "dead-") {
 			dead++
 		}
 	}

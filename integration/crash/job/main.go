@@ -118,8 +118,8 @@ func value(r kafkaio.Record) []byte { return r.Value }
 
 func write(s beam.Scope, name string, job launch.Job, lines beam.PCollection) error {
 	if !*naive {
-		fileio.Write(s, fileio.WriteConfig{URL: *output, Prefix: name, Shards: 2, JobID: job.ID}, lines)
-		return nil
+		_, err := fileio.TryWrite(s, fileio.WriteConfig{URL: *output, Prefix: name, Shards: 2, JobID: job.ID}, lines)
+		return err
 	}
 	if strings.Contains(*output, "://") {
 		beam.ParDo0(s, &randomNameFn{URL: *output}, lines)
