@@ -95,6 +95,9 @@ func TestGCSCampaign(t *testing.T) {
 // TestKinesisOutputCampaign kills pipelines while they write to a Kinesis server; kinesisio reads it.
 func TestKinesisOutputCampaign(t *testing.T) {
 	selected(t, "generator", "kinesis")
+	if *kills == 0 {
+		t.Skip("it takes too long for every run: scripts/crash unitconversion -n 30 --output kinesis")
+	}
 	to(t, kinesis(t))
 }
 
@@ -135,6 +138,9 @@ func TestGCSControl(t *testing.T) {
 // TestKinesisOutputControl reads without dropping repeats by their marks.
 func TestKinesisOutputControl(t *testing.T) {
 	selected(t, "generator", "kinesis")
+	if *kills == 0 {
+		t.Skip("it takes too long for every run: scripts/crash unitconversion -n 30 --output kinesis")
+	}
 	there := kinesis(t)
 	there.raw = true
 	doubles(t, "unitconversion", []string{"--devices=300", "--rate=6000"}, there)

@@ -430,8 +430,12 @@ func (c *client) secondsBehind(parts []Part) float64 {
 	return float64(most) / 1000
 }
 
-// checkTimeout is how long Check waits for an answer.
-const checkTimeout = 10 * time.Second
+// checkTimeout is how long Check waits for an answer, and checkPatience for how long it asks again when there is none,
+// or the service is busy.
+const (
+	checkTimeout  = 10 * time.Second
+	checkPatience = 2 * time.Second
+)
 
 // Check says whether the service answers and has the stream of a ReadConfig. It is for programs that want to tell
 // their user before a pipeline begins; Read and Write do not need it.
@@ -445,7 +449,10 @@ func Check(ctx context.Context, cfg ReadConfig) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	_, err = c.factsAnew(ctx)
+	err = c.patiently(ctx, checkPatience, nil, func(ctx context.Context) error {
+		_, err := c.factsAnew(ctx)
+		return err
+	})
 	switch {
 	case code(err) == "ResourceNotFoundException":
 		return fmt.Errorf("kinesisio: %v does not exist; create it first: %w", c.where, err)
