@@ -49,7 +49,7 @@ type client struct {
 	users   int
 	closing *time.Timer
 
-	away outage.Clock // The brokers; a read of them goes on in other bundles.
+	away outage.Service // The brokers; a read of them goes on in other bundles.
 
 	mu    sync.Mutex // Guards parts.
 	parts map[partKey]*partState
@@ -183,41 +183,17 @@ func isPermanent(err error) bool {
 	return errors.As(err, &broker) && !broker.Retriable
 }
 
-// patiently repeats an action while its error may pass, for at most the timeout. It returns errStopped when
+// patiently repeats an action while its error may pass, for at most the timeout. It returns outage.ErrStopped when
 // stop, which may be nil, says so between two attempts.
 func (c *client) patiently(ctx context.Context, timeout time.Duration, stop func() bool, act func(context.Context) error) error {
-	wait := 100 * time.Millisecond
-	for {
-		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
-		err := act(attempt)
-		cancel()
-		if err == nil || isPermanent(err) {
-			c.away.Over()
-			return err
-		}
-		if ctx.Err() != nil {
-			return errors.Join(ctx.Err(), err)
-		}
-		now := time.Now()
-		if c.away.Failed(now).Add(timeout).Before(now.Add(wait)) {
-			c.away.Over()
-			return fmt.Errorf("kafkaio: brokers %s: no success for %v: %w", c.brokers, timeout, err)
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
-		if stop != nil && stop() {
-			return errStopped
-		}
-		wait = min(2*wait, time.Second)
+	err := c.away.Do(ctx, outage.Patience{
+		Timeout: timeout, Attempt: attemptTimeout, Longest: time.Second, Permanent: isPermanent, Stop: stop,
+	}, act)
+	if err == nil || isPermanent(err) || errors.Is(err, outage.ErrStopped) {
+		return err
 	}
+	return fmt.Errorf("kafkaio: brokers %s: %w", c.brokers, err)
 }
-
-// errStopped says that the restriction was split while the brokers were away.
-var errStopped = errors.New("stopped")
 
 // locate finds the leader of a partition. A topic with another id is another topic.
 func (c *client) locate(ctx context.Context, r Restriction) (partState, error) {

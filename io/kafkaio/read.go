@@ -16,6 +16,8 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/util/reflectx"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/log"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hornbeam-dev/hornbeam/io/internal/outage"
 )
 
 // resumeDelay is how long a caught-up partition rests. Some runners do not survive less than a second.
@@ -231,7 +233,7 @@ func (r *reader) read(ctx context.Context, in *reading) (done bool, err error) {
 	pos := rest.Start
 	for !in.rt.IsDone() {
 		b, err := r.fetch(ctx, in, rest, pos)
-		if errors.Is(err, errStopped) {
+		if errors.Is(err, outage.ErrStopped) {
 			return true, nil
 		}
 		var gone *goneError

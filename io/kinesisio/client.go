@@ -48,7 +48,7 @@ var clients = struct {
 type client struct {
 	where place
 	api   *kinesis.Client
-	away  outage.Clock // The service; a read of it goes on in other bundles.
+	away  outage.Service // The service; a read of it goes on in other bundles.
 
 	mu     sync.Mutex // Guards what follows.
 	paces  map[string]time.Time
@@ -137,47 +137,16 @@ func isPermanent(err error) bool {
 	return errors.As(err, &gone) || errors.As(err, &sure) || permanent[code(err)]
 }
 
-// errStopped says that the restriction was split while the service was away.
-var errStopped = errors.New("stopped")
-
-// patiently repeats an action while its error may pass, for at most the timeout. It returns errStopped when stop,
-// which may be nil, says so between two attempts.
+// patiently repeats an action while its error may pass, for at most the timeout. It returns outage.ErrStopped when
+// stop, which may be nil, says so between two attempts.
 func (c *client) patiently(ctx context.Context, timeout time.Duration, stop func() bool, act func(context.Context) error) error {
-	wait := 100 * time.Millisecond
-	for {
-		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
-		err := act(attempt)
-		cancel()
-		if err == nil || isPermanent(err) {
-			c.away.Over()
-			return err
-		}
-		if ctx.Err() != nil {
-			return errors.Join(ctx.Err(), err)
-		}
-		now := time.Now()
-		if c.away.Failed(now).Add(timeout).Before(now.Add(wait)) {
-			c.away.Over()
-			return fmt.Errorf("kinesisio: %v: no success for %v: %w", c.where, timeout, err)
-		}
-		pause(ctx, wait)
-		if stop != nil && stop() {
-			return errStopped
-		}
-		wait = min(2*wait, longestWait)
+	err := c.away.Do(ctx, outage.Patience{
+		Timeout: timeout, Attempt: attemptTimeout, Longest: longestWait, Permanent: isPermanent, Stop: stop,
+	}, act)
+	if err == nil || isPermanent(err) || errors.Is(err, outage.ErrStopped) {
+		return err
 	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
+	return fmt.Errorf("kinesisio: %v: %w", c.where, err)
 }
 
 // pace waits until a shard may be read again.
@@ -190,7 +159,7 @@ func (c *client) pace(ctx context.Context, shard string, gap time.Duration) {
 	}
 	c.paces[shard] = at.Add(gap)
 	c.mu.Unlock()
-	pause(ctx, at.Sub(now))
+	outage.Pause(ctx, at.Sub(now))
 }
 
 // facts asks for the time of the stream's creation and how long it keeps records.

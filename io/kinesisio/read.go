@@ -18,6 +18,8 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/log"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+
+	"github.com/hornbeam-dev/hornbeam/io/internal/outage"
 )
 
 // resumeDelay is how long a caught-up restriction rests. Some runners do not survive less than a second.
@@ -238,7 +240,7 @@ func (r *reader) step(ctx context.Context, in *reading, rest Restriction, p Part
 	})
 	var gone *goneError
 	switch {
-	case errors.Is(err, errStopped):
+	case errors.Is(err, outage.ErrStopped):
 		return true, nil
 	case errors.As(err, &gone) && r.PositionGone == GoneSkipsTo:
 		return true, r.skip(ctx, in, p, gone)
@@ -259,7 +261,7 @@ func (r *reader) step(ctx context.Context, in *reading, rest Restriction, p Part
 			next, err = r.client.successors(ctx, p, b.children)
 			return err
 		})
-		if errors.Is(err, errStopped) {
+		if errors.Is(err, outage.ErrStopped) {
 			return true, nil
 		}
 		if err == nil {
@@ -300,7 +302,7 @@ func (r *reader) skip(ctx context.Context, in *reading, p Part, gone *goneError)
 		next, err = r.client.earliest(ctx, p)
 		return err
 	})
-	if errors.Is(err, errStopped) {
+	if errors.Is(err, outage.ErrStopped) {
 		return nil
 	}
 	if err != nil {

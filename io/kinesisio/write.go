@@ -22,6 +22,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+
+	"github.com/hornbeam-dev/hornbeam/io/internal/outage"
 )
 
 // What PutRecords takes at most.
@@ -317,7 +319,7 @@ func (f *writeFn) flush(ctx context.Context) error {
 			return f.explain(fmt.Errorf("nothing accepted for %v: %w", f.Timeout, err))
 		default:
 			f.again.Inc(ctx, int64(len(f.pending)))
-			pause(ctx, wait)
+			outage.Pause(ctx, wait)
 			wait = min(2*wait, longestWait)
 		}
 	}

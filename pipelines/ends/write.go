@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"strings"
 	"time"
 
@@ -22,7 +21,7 @@ import (
 )
 
 func init() {
-	beam.RegisterType(reflect.TypeFor[messageFn]())
+	register.DoFn1x3[beam.X, []byte, []byte, error](&messageFn{})
 	register.Function1x1(fileRefused)
 	register.Function1x1(kafkaRefused)
 	register.Function1x1(kinesisRefused)

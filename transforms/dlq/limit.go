@@ -18,7 +18,7 @@ import (
 
 func init() {
 	beam.RegisterType(reflect.TypeFor[Tally]())
-	beam.RegisterType(reflect.TypeFor[TallyAllFn]())
+	register.DoFn2x0[beam.X, func(int, Tally)](&TallyAllFn{})
 	register.DoFn2x0[BadRecord, func(int, Tally)](&TallyDeadFn{})
 	register.DoFn4x1[state.Provider, timers.Provider, int, Tally, error](&LimitFn{})
 	register.Emitter2[int, Tally]()
