@@ -3,9 +3,10 @@
 package iotest
 
 import (
+	"bytes"
+	"maps"
 	"runtime"
-	"runtime/pprof"
-	"strings"
+	"slices"
 	"testing"
 	"time"
 )
@@ -14,30 +15,49 @@ import (
 const uses = 8
 
 // ends checks that using something again and again does not leave goroutines. What the first use leaves, such as
-// idle connections, is kept for the next.
+// idle connections, is kept for the next. Goroutines are told apart by their number, not only counted: older ones
+// that end meanwhile hide none.
 func ends(tb testing.TB, use func()) {
 	tb.Helper()
 	use()
-	before := runtime.NumGoroutine()
+	before := goroutines()
 	for range uses {
 		use()
 	}
-	if n := settle(before + uses - 1); n >= before+uses {
-		var stacks strings.Builder
-		pprof.Lookup("goroutine").WriteTo(&stacks, 1)
-		tb.Errorf("%d uses have left %d goroutines:\n%s", uses, n-before, stacks.String())
-	}
-}
-
-// settle waits until there are at most so many goroutines, but not long, and tells how many there are.
-func settle(most int) (n int) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(5 * time.Second); ; <-tick.C {
-		if n = runtime.NumGoroutine(); n <= most || time.Now().After(deadline) {
-			return n
+		left := goroutines()
+		maps.DeleteFunc(left, func(id string, _ []byte) bool { return before[id] != nil })
+		if len(left) < uses {
+			return
+		}
+		if time.Now().After(deadline) {
+			tb.Errorf("%d uses have left %d goroutines:\n%s", uses, len(left),
+				bytes.Join(slices.Collect(maps.Values(left)), []byte("\n\n")))
+			return
 		}
 	}
+}
+
+// goroutines returns the stacks of all goroutines but the caller's by their numbers.
+func goroutines() map[string][]byte {
+	all := make([]byte, 1<<16)
+	for {
+		n := runtime.Stack(all, true)
+		if n < len(all) {
+			all = all[:n]
+			break
+		}
+		all = make([]byte, 2*len(all))
+	}
+	stacks := map[string][]byte{}
+	for i, stack := range bytes.Split(all, []byte("\n\n")) {
+		if fields := bytes.Fields(stack); i > 0 && len(fields) > 1 {
+			stacks[string(fields[1])] = stack // goroutine 18 [running]: ...
+		}
+	}
+	return stacks
 }
 
 // A DoFn that was torn down has no goroutines.

@@ -257,3 +257,25 @@ func TestReveals(t *testing.T) {
 		t.Error("a secret is found that is not there")
 	}
 }
+
+// Goroutines that end while others are left do not hide those.
+func TestLeftGoroutinesAreNotHidden(t *testing.T) {
+	var old []chan struct{}
+	for range uses + 1 {
+		stop := make(chan struct{})
+		go func() { <-stop }()
+		old = append(old, stop)
+	}
+	left := make(chan struct{})
+	defer close(left)
+	got := report(t, func(tb testing.TB) {
+		ends(tb, func() {
+			close(old[0])
+			old = old[1:]
+			go func() { <-left }()
+		})
+	})
+	if !strings.Contains(got, "have left") {
+		t.Errorf("the suite says %q", got)
+	}
+}
