@@ -132,6 +132,8 @@ type batch struct {
 	stable  int64 // The first offset of an open transaction, or end.
 	records []*kgo.Record
 	sent    time.Time
+
+	uncommitted bool // It has what is not committed, too.
 }
 
 // from returns what is left of b at a position.
@@ -291,7 +293,7 @@ func (c *client) fetch(ctx context.Context, r Restriction, pos int64, o fetchOpt
 	if err != nil {
 		return nil, err
 	}
-	if b := p.rest; b != nil && b.start <= pos && pos < b.next {
+	if b := p.rest; b != nil && b.uncommitted == o.uncommitted && b.start <= pos && pos < b.next {
 		c.keep(r, p.end, nil)
 		return b.from(pos), nil
 	}
@@ -325,7 +327,10 @@ func (c *client) fetch(ctx context.Context, r Restriction, pos int64, o fetchOpt
 	}
 	c.keep(r, got.HighWatermark, nil)
 	c.measure(r, len(part.RecordBatches), got.Records)
-	return &batch{start: pos, next: max(pos, next), end: got.HighWatermark, stable: got.LastStableOffset, records: got.Records, sent: sent}, nil
+	return &batch{
+		start: pos, next: max(pos, next), end: got.HighWatermark, stable: got.LastStableOffset,
+		records: got.Records, sent: sent, uncommitted: o.uncommitted,
+	}, nil
 }
 
 func fetchRequest(r Restriction, p partState, pos int64, o fetchOptions) *kmsg.FetchRequest {

@@ -509,7 +509,7 @@ func TestAtLeastOnceDeadLetters(t *testing.T) {
 	ctx := context.Background()
 	w.Setup()
 	defer w.Teardown()
-	if err := w.start(); err != nil {
+	if err := w.start(ctx); err != nil {
 		t.Fatal(err)
 	}
 	noise := make([]byte, 3000)
@@ -596,5 +596,40 @@ func TestModelIsTheSame(t *testing.T) {
 		if !bytes.Equal(model(), first) {
 			t.Fatalf("the model of run %d differs from the first", i+2)
 		}
+	}
+}
+
+// A record is as large as the topic allows, not as a client does when nobody tells it.
+func TestLargeRecords(t *testing.T) {
+	c := fake(t, 1, map[string]string{"max.message.bytes": "4000000"})
+	value := make([]byte, 2_000_000)
+	for i := range value {
+		value[i] = byte(rand.Uint32())
+	}
+	s := newSink(t, c)
+	b := batchOf("w", 1, 1)
+	b.records[0] = encodeRecord(Record{Value: value})
+	if err := s.bundle(false, b); err != nil {
+		t.Fatal(err)
+	}
+	w := &writer{Brokers: c.ListenAddrs(), Topic: "t", Timeout: 5 * time.Second}
+	w.Setup()
+	defer w.Teardown()
+	ctx := context.Background()
+	err := w.start(ctx)
+	if err == nil {
+		err = w.send(ctx, &kgo.Record{Value: value})
+	}
+	if err == nil {
+		err = w.finish(ctx, func(d DeadLetter) { t.Errorf("dead letter: %s", d.Error) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.dead) > 0 {
+		t.Errorf("dead letters: %.80s", s.dead)
+	}
+	if got := content(t, c); len(got) != 2 {
+		t.Errorf("the topic has %d records, want 2", len(got))
 	}
 }

@@ -44,3 +44,23 @@ func TestCompressed(t *testing.T) {
 		}
 	}
 }
+
+// A read of what is committed gets nothing that another read, of what is not, has left over.
+func TestRestIsOfOneIsolation(t *testing.T) {
+	c := fake(t, 1, nil)
+	produce(t, c, "", rec(0, "a"), rec(0, "b"), rec(0, "c"))
+	r := newRun(t, config(c))
+	part, of := Restriction(r.parts[0]), r.fn.client
+	if _, err := of.fetch(t.Context(), part, 0, fetchOptions{bytes: 1 << 20, uncommitted: true}); err != nil {
+		t.Fatal(err)
+	}
+	left := []*kgo.Record{{Topic: "t", Offset: 1, Value: []byte("aborted")}}
+	of.keep(part, 3, &batch{start: 1, next: 2, end: 3, records: left, uncommitted: true})
+	b, err := of.fetch(t.Context(), part, 1, fetchOptions{bytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b.records) != 2 || string(b.records[0].Value) == "aborted" {
+		t.Errorf("got %d records, want the two of the broker", len(b.records))
+	}
+}

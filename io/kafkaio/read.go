@@ -114,7 +114,6 @@ func (r *reader) Setup() error {
 	return nil
 }
 
-// connect is also called where Beam calls no Setup: it sizes restrictions with functions that have none.
 func (r *reader) connect() (err error) {
 	if r.client == nil {
 		r.client, err = clients.acquire(r.Brokers, r.Access)
@@ -138,15 +137,18 @@ func (r *reader) SplitRestriction(_ partition, rest Restriction) []Restriction {
 	return []Restriction{rest}
 }
 
-// RestrictionSize implements a splittable DoFn: the offsets that are left, or 0 while the brokers are away.
+// RestrictionSize implements a splittable DoFn: the offsets that are left, or 0 while the brokers are away. Beam also
+// asks functions that had no Setup and will have no Teardown.
 func (r *reader) RestrictionSize(ctx context.Context, _ partition, rest Restriction) (float64, error) {
 	if rest.bounded() {
 		return float64(rest.End - rest.Start), nil
 	}
-	if err := r.connect(); err != nil {
+	c, err := clients.acquire(r.Brokers, r.Access)
+	if err != nil {
 		return 0, err
 	}
-	return float64(max(r.client.end(ctx, rest)-rest.Start, 0)), nil
+	defer clients.release(c)
+	return float64(max(c.end(ctx, rest)-rest.Start, 0)), nil
 }
 
 // end is where the partition ended when last seen. It must answer soon: a split waits for it.

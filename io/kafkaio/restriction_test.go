@@ -143,7 +143,7 @@ func TestParseURL(t *testing.T) {
 		"kafka://h:1/t?from=offset:-1": "not a number from 0",
 		"kafka://h:1/t?from=time:noon": "not RFC3339",
 		"kafka://h:1/t?from=latest&from=offset:1": "given 2 times",
-		"kafka://h:1/t?start=latest":              "not a parameter",
+		"kafka://h:1/t?start=latest":              "not one of",
 		"kafka://h:1/t?to=earliest":               "nothing to end with",
 		"kafka://h:1/t?from=offset:9&to=offset:8": "is before",
 	} {

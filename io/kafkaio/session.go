@@ -88,6 +88,7 @@ type session struct {
 	topic   string
 	client  *kgo.Client
 	adm     *kadm.Client
+	limit   batchLimit
 	topicID kadm.TopicID
 	at      committed
 }
@@ -101,7 +102,8 @@ func (w *exactWriter) open(ctx context.Context, id string) (*session, error) {
 	if err != nil {
 		return nil, conflictError{err}
 	}
-	client, err := kgo.NewClient(append(opts,
+	s := &session{id: id, topic: w.Topic}
+	s.client, err = kgo.NewClient(append(opts,
 		kgo.SeedBrokers(w.Brokers...),
 		kgo.ClientID("hornbeam-write"),
 		kgo.TransactionalID(id),
@@ -113,13 +115,14 @@ func (w *exactWriter) open(ctx context.Context, id string) (*session, error) {
 		kgo.ProducerLinger(0),
 		kgo.UnknownTopicRetries(4),
 		kgo.MetadataMinAge(100*time.Millisecond),
+		s.limit.option(),
 	)...)
 	if err != nil {
 		return nil, conflictError{err}
 	}
-	s := &session{id: id, topic: w.Topic, client: client, adm: kadm.NewClient(client)}
+	s.adm = kadm.NewClient(s.client)
 	if err := s.begin(ctx); err != nil {
-		client.CloseAllowingRebalance()
+		s.close()
 		return nil, err
 	}
 	return s, nil
@@ -140,6 +143,9 @@ func (s *session) begin(ctx context.Context) error {
 		return fmt.Errorf("metadata of topic %s: %w", s.topic, err)
 	}
 	s.topicID = meta.Topics[s.topic].ID
+	if err := s.limit.ask(ctx, s.adm, s.topic); err != nil {
+		return err
+	}
 	return s.locate(ctx)
 }
 

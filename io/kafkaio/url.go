@@ -5,8 +5,10 @@ package kafkaio
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,8 +30,11 @@ func ParseURL(text string) (ReadConfig, error) {
 	return cfg, nil
 }
 
-// harmless are the parameters whose values are shown in errors.
-var harmless = map[string]bool{"from": true, "to": true, "sasl": true, "tls": true}
+// parameters are those of a URL; the values of the harmless ones are shown in errors.
+var parameters = map[string]struct{ harmless bool }{
+	"from": {true}, "to": {true}, "sasl": {true}, "tls": {true},
+	"registry": {}, "registry_auth": {}, "user": {}, "password": {}, "ca": {}, "cert": {}, "key": {},
+}
 
 // redact takes out of a URL what may be a secret, also where it does not belong.
 func redact(text string) string {
@@ -40,13 +45,27 @@ func redact(text string) string {
 	if !has {
 		return address
 	}
+	if splitPassword(query) {
+		return "kafka://..."
+	}
 	params := strings.Split(query, "&")
 	for i, p := range params {
-		if name, value, _ := strings.Cut(p, "="); !harmless[name] && !isReference(value) {
+		name, value, _ := strings.Cut(p, "=")
+		switch known, ok := parameters[name]; {
+		case !ok:
+			params[i] = "..."
+		case !known.harmless && !isReference(value):
 			params[i] = name + "=..."
 		}
 	}
 	return address + "?" + strings.Join(params, "&")
+}
+
+// splitPassword tells whether what follows a ? is rather the rest of a password, as in kafka://ann:is?it@host.
+func splitPassword(query string) bool {
+	name, _, _ := strings.Cut(query, "=")
+	_, ok := parameters[name]
+	return !ok && strings.Contains(query, "@")
 }
 
 func parseURL(text string) (cfg ReadConfig, err error) {
@@ -56,7 +75,7 @@ func parseURL(text string) (cfg ReadConfig, err error) {
 	}
 	// Not url.Parse: it refuses a list of hosts.
 	rest, query, _ := strings.Cut(rest, "?")
-	if strings.Contains(rest, "@") {
+	if strings.Contains(rest, "@") || splitPassword(query) {
 		return cfg, fmt.Errorf("it holds a user or password; write sasl=MECHANISM&user=NAME&password=env:VARIABLE after the topic")
 	}
 	hosts, topic, ok := strings.Cut(rest, "/")
@@ -84,6 +103,9 @@ func parseURL(text string) (cfg ReadConfig, err error) {
 		return cfg, errors.New("what follows the ? is not NAME=VALUE&NAME=VALUE with % escapes") // The cause would repeat a part.
 	}
 	for name, v := range values {
+		if _, ok := parameters[name]; !ok { // Its name may be a part of a secret with an &.
+			return cfg, fmt.Errorf("a parameter is not one of %s", strings.Join(slices.Sorted(maps.Keys(parameters)), ", "))
+		}
 		if len(v) != 1 {
 			return cfg, fmt.Errorf("%s is given %d times", name, len(v))
 		}
@@ -110,8 +132,6 @@ func parseURL(text string) (cfg ReadConfig, err error) {
 			cfg.Access.ClientCert = v[0]
 		case "key":
 			cfg.Access.ClientKey = v[0]
-		default:
-			err = fmt.Errorf("not a parameter")
 		}
 		if err != nil {
 			return cfg, fmt.Errorf("%s: %w", name, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/typex"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -143,7 +144,7 @@ func (w *writer) Setup() error {
 	return nil
 }
 
-func (w *writer) connect() error {
+func (w *writer) connect(ctx context.Context) error {
 	if w.client != nil {
 		return nil
 	}
@@ -151,6 +152,7 @@ func (w *writer) connect() error {
 	if err != nil {
 		return fmt.Errorf("kafkaio.Write: brokers %s: %w", strings.Join(w.Brokers, ","), err)
 	}
+	limit := &batchLimit{}
 	w.client, err = kgo.NewClient(append(opts,
 		kgo.SeedBrokers(w.Brokers...),
 		kgo.ClientID("hornbeam-write"),
@@ -161,16 +163,22 @@ func (w *writer) connect() error {
 		kgo.MaxBufferedRecords(maxBuffered+1),
 		kgo.UnknownTopicRetries(4),
 		kgo.MetadataMinAge(100*time.Millisecond), // A connection that was lost waits for metadata, by default 5 s.
+		limit.option(),
 	)...)
 	if err != nil {
 		return fmt.Errorf("kafkaio.Write: brokers %s: %w", strings.Join(w.Brokers, ","), err)
 	}
+	asked, cancel := context.WithTimeout(ctx, w.Timeout)
+	defer cancel()
+	if err := limit.ask(asked, kadm.NewClient(w.client), w.Topic); err != nil {
+		return w.fail(err)
+	}
 	return nil
 }
 
-func (w *writer) start() error {
+func (w *writer) start(ctx context.Context) error {
 	w.bundle = &pending{}
-	return w.connect()
+	return w.connect(ctx)
 }
 
 func (w *writer) send(ctx context.Context, rec *kgo.Record) error {
@@ -254,7 +262,7 @@ func (w *writer) Teardown() {
 type writeFn struct{ writer }
 
 // StartBundle implements a DoFn.
-func (f *writeFn) StartBundle(context.Context, func(DeadLetter)) error { return f.start() }
+func (f *writeFn) StartBundle(ctx context.Context, _ func(DeadLetter)) error { return f.start(ctx) }
 
 // ProcessElement hands one record to the producer.
 func (f *writeFn) ProcessElement(ctx context.Context, r Record, _ func(DeadLetter)) error {

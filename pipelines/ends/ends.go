@@ -108,7 +108,9 @@ func (e *Ends) checkPlace(flag, place string) error {
 	switch {
 	case inStore(place):
 	case strings.HasPrefix(place, kafkaPrefix):
-		_, err = kafkaio.ParseURL(place)
+		if _, err = kafkaio.ParseURL(place); err == nil && e.Job.Limits.Rewinds && !e.AtLeastOnce {
+			err = errors.New("this runner goes back to its last checkpoint after a failure, which writes without repeats cannot follow: add --at_least_once")
+		}
 	case strings.HasPrefix(place, kinesisPrefix):
 		_, err = kinesisio.ParseURL(place)
 	case strings.Contains(place, "://"):

@@ -255,6 +255,7 @@ func TestWrongFlags(t *testing.T) {
 		{args: []string{"max_dead_ratio=1.5"}, want: "from 0 to 1"},
 		{args: []string{"out_of_order=-1s"}, want: "--out_of_order=-1s"},
 		{args: []string{"max_dead_ratio=0.5"}, limits: launch.Limits{NoClock: true}, want: "no timers in processing time"},
+		{args: []string{"output=kafka://h:1/t"}, limits: launch.Limits{Rewinds: true}, want: "add --at_least_once"},
 		{args: []string{"output=out"}, limits: launch.Limits{NoFiles: true}, want: "would write to their own disks"},
 		{args: []string{"output=s3://b/p", "input=file:x"}, limits: launch.Limits{NoFiles: true}, want: "put them into a bucket"},
 	} {

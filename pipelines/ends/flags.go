@@ -32,7 +32,8 @@ var (
 	output = flag.String("output", "",
 		"Where results go: a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, kafka://HOST:PORT/TOPIC or\n"+
 			"kinesis://STREAM. Each result is there once, but in Kinesis, where it carries a mark by which readers\n"+
-			"drop repeats. Default: out/PIPELINE/JOB. A place that holds the results of another job is refused.")
+			"drop repeats. A runner that goes back to checkpoints, as Flink, repeats results in topics, which need\n"+
+			"--at_least_once there, and in streams, without marks. Default: out/PIPELINE/JOB. A place that holds the results of another job is refused.")
 	deadLetters = flag.String("dead_letters", "",
 		"Where records go that cannot be used, with the reason: a place like that of --output, which is the default.")
 	maxDeadRatio = flag.Float64("max_dead_ratio", 1,

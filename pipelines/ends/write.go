@@ -90,7 +90,7 @@ func write(s beam.Scope, e Ends, place string, results beam.PCollection, files f
 	case strings.HasPrefix(place, kafkaPrefix):
 		return writeTopic(s, e, place, files.Prefix, results)
 	case strings.HasPrefix(place, kinesisPrefix):
-		return writeStream(s, place, results)
+		return writeStream(s, e, place, results)
 	}
 	files.JobID = e.Job.ID
 	if files.URL, err = absolute(place); err != nil {
@@ -126,7 +126,7 @@ func writeTopic(s beam.Scope, e Ends, place, name string, results beam.PCollecti
 	return beam.ParDo(s, kafkaRefused, refused), nil
 }
 
-func writeStream(s beam.Scope, place string, results beam.PCollection) (dead beam.PCollection, err error) {
+func writeStream(s beam.Scope, e Ends, place string, results beam.PCollection) (dead beam.PCollection, err error) {
 	cfg, err := kinesisio.ParseURL(place)
 	if err == nil {
 		err = kinesisio.Check(context.Background(), cfg)
@@ -138,6 +138,7 @@ func writeStream(s beam.Scope, place string, results beam.PCollection) (dead bea
 		Stream:   cfg.Stream,
 		Region:   cfg.Region,
 		Endpoint: cfg.Endpoint,
+		Unmarked: e.Job.Limits.Rewinds, // A mark would come again with another record.
 	}, beam.ParDo(s, &messageFn{}, results))
 	return beam.ParDo(s, kinesisRefused, refused), nil
 }

@@ -27,7 +27,7 @@ const (
 var flinkPace = Pace{Rest: time.Second, Turn: time.Second}
 
 // flinkRemote is Apache Flink, through Beam's Flink job server.
-var flinkRemote = newPortable(flinkPace, Limits{NoClock: true}, &portable{options: flinkOptions, check: checkFlink, goesOn: flinkGoesOn})
+var flinkRemote = newPortable(flinkPace, Limits{NoClock: true, Rewinds: true}, &portable{options: flinkOptions, check: checkFlink, goesOn: flinkGoesOn})
 
 // flinkDefault is an option that is set unless the user sets it.
 type flinkDefault struct {

@@ -65,6 +65,9 @@ type Limits struct {
 	NoFiles bool
 	// NoClock: it has no timers in processing time.
 	NoClock bool
+	// Rewinds: after a failure it goes back to its last checkpoint, and what it has passed on since, also
+	// through a Reshuffle, it makes again, maybe in another order.
+	Rewinds bool
 }
 
 // Pace says how sources work on a runner. The zero value leaves it to them, which is right for

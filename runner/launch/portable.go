@@ -66,8 +66,8 @@ var portableFlags = []string{
 	"endpoint", "environment_type", "environment_config", "worker_path", "runner_option", "async", "job_id",
 }
 
-// universalRemote is a runner behind Beam's Job API of which nothing more is known.
-var universalRemote = newPortable(Pace{}, Limits{}, &portable{
+// universalRemote is a runner behind Beam's Job API of which nothing more is known, so it may rewind.
+var universalRemote = newPortable(Pace{}, Limits{Rewinds: true}, &portable{
 	goesOn: func(w io.Writer, id string) {
 		fmt.Fprintf(w, "What becomes of job %s now is the runner's business; cancel it there.\n", id)
 	},
