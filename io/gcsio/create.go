@@ -32,6 +32,9 @@ const (
 	metaSHA = "hornbeam-sha256"
 )
 
+// errNoChunk says that an upload in chunks takes too long to begin.
+var errNoChunk = errors.New("no chunk of the upload arrived for too long")
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func (s *store) Create(ctx context.Context, key string, c blob.Content) (existed bool, err error) {
@@ -47,7 +50,7 @@ func (s *store) Create(ctx context.Context, key string, c blob.Content) (existed
 
 func (s *store) create(ctx context.Context, key string, c blob.Content) (bool, error) {
 	is := func(ctx context.Context) (bool, error) { return s.is(ctx, key, c) }
-	timeout := time.Duration(0) // Each chunk has its own.
+	timeout := time.Duration(0) // Each chunk has its own, and so has what comes before the first one.
 	if c.Size <= small {
 		timeout = s.within(c.Size)
 	} else if existed, err := is(ctx); existed || err != nil {
@@ -75,8 +78,8 @@ func (s *store) create(ctx context.Context, key string, c blob.Content) (bool, e
 
 // write makes the object, if there is none.
 func (s *store) write(ctx context.Context, key string, c blob.Content, crc uint32) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	h := s.handle(key).If(storage.Conditions{DoesNotExist: true})
 	if c.Size > small {
 		h = h.Retryer(storage.WithPolicy(storage.RetryIdempotent)) // A chunk is asked for again, not the whole.
@@ -90,13 +93,22 @@ func (s *store) write(ctx context.Context, key string, c blob.Content, crc uint3
 		w.ChunkSize = chunk
 		w.ChunkTransferTimeout = s.within(chunk)
 		w.ChunkRetryDeadline = patience
+		// The client waits for ever for the answer to the request that comes before the chunks.
+		stuck := time.AfterFunc(s.firstChunk, func() { cancel(errNoChunk) })
+		defer stuck.Stop()
+		w.ProgressFunc = func(int64) { stuck.Stop() }
 	}
-	if _, err := io.Copy(w, io.NewSectionReader(c.File, 0, c.Size)); err != nil {
-		cancel() // Or Close would end the object here.
+	_, err := io.Copy(w, io.NewSectionReader(c.File, 0, c.Size))
+	if err != nil {
+		cancel(err) // Or Close would end the object here.
 		w.Close()
-		return err
+	} else {
+		err = w.Close()
 	}
-	return w.Close()
+	if err != nil && context.Cause(ctx) == errNoChunk {
+		return errNoChunk
+	}
+	return err
 }
 
 // is tells whether the object is there, and is the content.

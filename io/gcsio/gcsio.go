@@ -54,10 +54,11 @@ var syntax = bucket.Syntax{
 // store is a bucket, or what is below a prefix of it.
 type store struct {
 	bucket.Place
-	timeout  time.Duration
-	emulated bool // The server is not Google's.
-	client   *storage.Client
-	loop     attempt.Loop
+	timeout    time.Duration
+	firstChunk time.Duration // How long an upload may take until its first chunk is there.
+	emulated   bool          // The server is not Google's.
+	client     *storage.Client
+	loop       attempt.Loop
 }
 
 var _ blob.Store = (*store)(nil)
@@ -78,6 +79,7 @@ func open(ctx context.Context, url string) (blob.Store, error) {
 			return nil, fmt.Errorf("%s: option timeout is not a duration above zero, like 30s", s.Object(""))
 		}
 	}
+	s.firstChunk = s.within(0) + s.within(chunk)
 	options := []option.ClientOption{option.WithScopes(storage.ScopeReadWrite)}
 	if s.emulated {
 		// The other way to read asks a host that an emulator is not, and this one cannot read compressed.
