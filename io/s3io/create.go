@@ -146,6 +146,7 @@ func (u *multipart) run(ctx context.Context) error {
 			Bucket:            &u.Bucket,
 			Key:               aws.String(u.Prefix + u.key),
 			ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
+			ChecksumType:      u.checksumType,
 			Metadata:          metadata(u.content),
 		})
 		if err != nil {
@@ -181,6 +182,7 @@ func (u *multipart) complete(ctx context.Context, id string, parts []types.Compl
 			Key:             aws.String(u.Prefix + u.key),
 			UploadId:        &id,
 			IfNoneMatch:     aws.String("*"),
+			ChecksumType:    u.checksumType,
 			MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 		})
 		// After a conflict the service wants a new upload.

@@ -29,8 +29,11 @@
 // s3:AbortMultipartUpload, s3:ListBucketMultipartUploads and s3:ListMultipartUploadParts, beside s3:PutObject,
 // s3:GetObject and s3:ListBucket; without them Create of a large object fails although the object is there.
 //
-// The service checks each request against a checksum (SHA-256, or CRC-32 of each part), and what it
-// sends is checked likewise.
+// The service checks each request against a checksum (SHA-256, or CRC-32 of each part). What it sends is checked
+// when an object is read from its first byte to its last over one connection, and has a checksum of all its bytes.
+// That is so for objects that this store makes, except for those above 8 MiB on another server than Amazon's, which have
+// one of their parts only. A read from another offset is not checked, and therefore not one that goes on after its
+// connection broke.
 package s3io
 
 import (
@@ -44,6 +47,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
 	"github.com/hornbeam-dev/hornbeam/io/blob/attempt"
@@ -57,6 +61,9 @@ type store struct {
 	client *s3.Client
 	http   aws.HTTPClient
 	loop   attempt.Loop
+
+	// checksumType is that of objects that are made in parts; empty for what the server prefers.
+	checksumType types.ChecksumType
 }
 
 var _ blob.Store = (*store)(nil)
@@ -97,6 +104,9 @@ func open(ctx context.Context, url string) (blob.Store, error) {
 			o.Region = "us-east-1" // Other servers want one, and do not care which.
 		}
 	})
+	if s.client.Options().BaseEndpoint == nil {
+		s.checksumType = types.ChecksumTypeFullObject // Some other servers have only those of the parts.
+	}
 	if s.client.Options().Region == "" {
 		return nil, fmt.Errorf("%s: the region of the bucket is not known: set AWS_REGION, or add ?region= to the URL", p.Object(""))
 	}
