@@ -85,9 +85,9 @@ func open(ctx context.Context, url string) (blob.Store, error) {
 	s := &store{place: p, loop: attempt.Loop{Classify: classify, First: 100 * time.Millisecond, Most: 20 * time.Second}}
 	s.http = httpClient(cfg, p.timeout)
 	if cfg.Credentials == nil {
-		return nil, fmt.Errorf("%s: %w", p.Object(""), &credentialsError{errors.New("none are configured")})
+		return nil, fmt.Errorf("%s: %w", p.Object(""), &credentialsError{error: errors.New("none are configured")})
 	}
-	credentials := aws.NewCredentialsCache(provider{cfg.Credentials})
+	credentials := aws.NewCredentialsCache(&provider{CredentialsProvider: cfg.Credentials})
 	s.client = s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.HTTPClient = s.http
 		o.Credentials = credentials
