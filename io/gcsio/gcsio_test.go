@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
+	"github.com/hornbeam-dev/hornbeam/io/blob/bucket"
 )
 
 // reply is one answer of the scripted server.
@@ -131,7 +132,7 @@ func failure(status int, message string) reply {
 func object(c blob.Content) reply {
 	b, _ := json.Marshal(map[string]any{
 		"name": "pre/k", "bucket": "bucket", "size": fmt.Sprint(c.Size), "generation": "7",
-		"metadata": map[string]string{metaID: strings.ReplaceAll(c.ID, "/", "%2F"), metaSHA: c.SHA256},
+		"metadata": bucket.Metadata(c),
 	})
 	return reply{status: 200, body: string(b)}
 }
@@ -275,7 +276,7 @@ func TestOpen(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s, srv := newStore(t, test.script)
 			if test.script["get"] != nil && test.script["get"][0].hang {
-				s.timeout = 200 * time.Millisecond
+				s.Timeout = 200 * time.Millisecond
 			}
 			var got []byte
 			r, err := s.Open(t.Context(), test.object, test.offset)

@@ -23,6 +23,9 @@
 // the key is compared by the id and the SHA-256 in its metadata; the answer to
 // CompleteMultipartUpload is never believed without that, since not every server's is true.
 //
+// The bytes of a commit that is repeated must be those of its first attempt. Another version of the program may make
+// others: that is blob.ErrOtherBytes, and nothing is written over.
+//
 // An object above 8 MiB goes up in parts. An upload that a crash leaves behind is invisible but
 // billed; the next Create of the same key removes it before it returns. If none follows, a lifecycle rule of the
 // bucket (AbortIncompleteMultipartUpload) has to. Therefore the credentials need
@@ -83,7 +86,7 @@ func open(ctx context.Context, url string) (blob.Store, error) {
 		return nil, fmt.Errorf("%s: the configuration of AWS: %w", p.Object(""), err)
 	}
 	s := &store{place: p, loop: attempt.Loop{Classify: classify, First: 100 * time.Millisecond, Most: 20 * time.Second}}
-	s.http = httpClient(cfg, p.timeout)
+	s.http = httpClient(cfg, p.Timeout)
 	if cfg.Credentials == nil {
 		return nil, fmt.Errorf("%s: %w", p.Object(""), &credentialsError{error: errors.New("none are configured")})
 	}
@@ -137,14 +140,4 @@ func (s *store) Close() error {
 }
 
 // fail names the object in an error, and says what may be done.
-func (s *store) fail(key string, err error) error {
-	if hint := hint(err); hint != "" {
-		return fmt.Errorf("%s: %w (%s)", s.Object(key), err, hint)
-	}
-	return fmt.Errorf("%s: %w", s.Object(key), err)
-}
-
-// within is how long a request with a body of n bytes may take: below 64 KiB a second a connection is taken as stuck.
-func (s *store) within(n int64) time.Duration {
-	return s.timeout + time.Duration(n)*time.Second/(64<<10)
-}
+func (s *store) fail(key string, err error) error { return s.Fail(key, err, hint(err)) }
