@@ -54,9 +54,8 @@ func (c contest) measurePipeline(bin, runner string) (measured, error) {
 	defer os.RemoveAll(dir)
 	program, _, _ := strings.Cut(c.name, "-")
 	output := filepath.Join(dir, "output")
-	args := append(slices.Clone(c.args), c.size(), "--runner="+runner,
-		"--state_dir="+filepath.Join(dir, "state"), "--output="+output)
-	m, _, err := execute(nil, filepath.Join(bin, program), args...)
+	args := append(slices.Clone(c.args), c.size(), "--runner="+runner, "--output="+output)
+	m, _, err := execute([]string{"XDG_STATE_HOME=" + dir}, filepath.Join(bin, program), args...)
 	if err != nil {
 		return measured{}, err
 	}

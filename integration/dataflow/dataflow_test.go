@@ -129,7 +129,7 @@ func TestDataflowBody(t *testing.T) {
 	c := startCloud(t, nil)
 	r := run(t, 0, c.env, job, c.flags(written, "--days=1", "--job_name=alerts", `--labels={"team":"payments"}`, "--worker_machine_type=n2-standard-2",
 		"--num_workers=2", "--max_num_workers=7", "--service_account_email=a@b.iam", "--network=net", "--subnetwork=regions/r/subnetworks/s",
-		"--no_use_public_ips", "--experiments=mine", "--state_dir="+t.TempDir(), "--api_token="+canary, "--temp_location=gs://bucket/tmp")...)
+		"--no_use_public_ips", "--experiments=mine", "--parallelism=3", "--api_token="+canary, "--temp_location=gs://bucket/tmp")...)
 	wantAll(t, r.stdout, "alerts-", "is DONE after")
 	wantAll(t, r.stderr, "Sending worker and pipeline to gs://bucket/staging", "https://console.cloud.google.com/dataflow/jobs/"+region)
 	jobs := c.Jobs()

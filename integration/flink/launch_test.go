@@ -193,7 +193,8 @@ func TestMistakesAreExplainedBeforeSubmission(t *testing.T) {
 		{[]string{"--worker_path=/opt/fraud", "--environment_config={}"}, "give one of them"},
 		{[]string{"--worker_path=/opt/fraud", "--environment_type=LOOPBACK"}, "is for --environment_type=PROCESS"},
 		{[]string{"--runner_option=checkpointingInterval"}, "write KEY=VALUE"},
-		{[]string{"--runner=hornbeam", "--job_id=x", "--runner_option=a=1"}, "--job_id, --runner_option: not for --runner=hornbeam"},
+		{[]string{"--runner=hornbeam", "--job_id=x", "--runner_option=a=1"}, "--endpoint, --job_id, --runner_option: not for --runner=hornbeam"},
+		{[]string{"--state_dir=state", "--job_name=Fraud detection"}, "--state_dir: not for --runner=flink\n--job_name=Fraud detection: use up to 100 letters"},
 		{[]string{"--runner=prism", "--worker_path=/opt/fraud"}, "--worker_path: not for --runner=prism"},
 	} {
 		args := toFlink(t, s, append([]string{"--days=1"}, c.args...)...)

@@ -26,6 +26,9 @@ import (
 var (
 	// ErrConflict says that a key holds an object of another writer or with another content.
 	ErrConflict = errors.New("the object exists with other content")
+	// ErrOtherBytes is the ErrConflict of an object with the ID of the Content, but not with its bytes.
+	ErrOtherBytes = fmt.Errorf("%w: an earlier attempt of the same commit wrote other bytes, probably as another version of the program or from other input: "+
+		"finish the job with the version and the input it began with, or write to another place", ErrConflict)
 	// ErrChanged says that an object is not the version any more that was listed.
 	ErrChanged = errors.New("the object has changed since it was listed")
 )
@@ -55,7 +58,7 @@ type Content struct {
 type Store interface {
 	// Create makes the object at key appear, whole, if there is none. The same call again, after
 	// a crash at any point or by another process, changes nothing and returns existed; an object
-	// with another ID or SHA256 is ErrConflict. Nothing that is not whole is ever visible, and what
+	// with another ID or SHA256 is ErrConflict, and stays as it is. Nothing that is not whole is ever visible, and what
 	// an earlier attempt left behind (parts, temporary files) is gone when it returns without error.
 	// The object is durable by then.
 	Create(ctx context.Context, key string, c Content) (existed bool, err error)

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// maxKey is the longest key in bytes that all stores take.
-const maxKey = 1024
+// MaxKey is the longest key in bytes that all stores take.
+const MaxKey = 1024
 
 // CheckKey refuses a key that not every store could hold as one object: one that is empty, longer than 1,024
 // bytes, not UTF-8, with control characters, with an empty part, ".", ".." or the name of a temporary file.
@@ -17,8 +17,8 @@ func CheckKey(key string) error {
 	switch {
 	case key == "":
 		return fmt.Errorf("blob: the key is empty")
-	case len(key) > maxKey:
-		return fmt.Errorf("blob: key %.40q… has %d bytes: at most %d are allowed", key, len(key), maxKey)
+	case len(key) > MaxKey:
+		return fmt.Errorf("blob: key %.40q… has %d bytes: at most %d are allowed", key, len(key), MaxKey)
 	case !utf8.ValidString(key):
 		return fmt.Errorf("blob: key %q is not UTF-8", key)
 	case strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r == 0x7f }):

@@ -23,6 +23,7 @@ import (
 //
 //	our own: not there, changed, conflict, no bucket     permanent
 //	a local file that cannot be read                     permanent
+//	no chunk of an upload                                unknown
 //	status 408, 429                                      transient
 //	status 409, 410, 412, 5xx without 501                unknown
 //	any other status of an error                         permanent
@@ -40,6 +41,8 @@ func classify(err error) attempt.Outcome {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, blob.ErrChanged), errors.Is(err, blob.ErrConflict),
 		errors.Is(err, errNoBucket), errors.As(err, &file):
 		return attempt.Permanent
+	case errors.Is(err, errNoChunk):
+		return attempt.Unknown
 	}
 	switch status := status(err); {
 	case status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:

@@ -8,14 +8,13 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"io/fs"
 	"net/http"
-	"net/url"
 	"time"
 
 	"cloud.google.com/go/storage"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
+	"github.com/hornbeam-dev/hornbeam/io/blob/bucket"
 )
 
 const (
@@ -26,11 +25,8 @@ const (
 	patience = 10 * time.Minute
 )
 
-// The names of the metadata that say who wrote an object.
-const (
-	metaID  = "hornbeam-id"
-	metaSHA = "hornbeam-sha256"
-)
+// errNoChunk says that an upload in chunks takes too long to begin.
+var errNoChunk = errors.New("no chunk of the upload arrived for too long")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -46,19 +42,15 @@ func (s *store) Create(ctx context.Context, key string, c blob.Content) (existed
 }
 
 func (s *store) create(ctx context.Context, key string, c blob.Content) (bool, error) {
+	if err := bucket.Check(c); err != nil {
+		return false, err
+	}
 	is := func(ctx context.Context) (bool, error) { return s.is(ctx, key, c) }
-	timeout := time.Duration(0) // Each chunk has its own.
+	timeout := time.Duration(0) // Each chunk has its own, and so has what comes before the first one.
 	if c.Size <= small {
-		timeout = s.within(c.Size)
+		timeout = s.Within(c.Size)
 	} else if existed, err := is(ctx); existed || err != nil {
 		return existed, err
-	}
-	info, err := c.File.Stat()
-	switch {
-	case err != nil:
-		return false, err
-	case info.Size() < c.Size:
-		return false, fmt.Errorf("its local file %s has %d bytes, want %d", c.File.Name(), info.Size(), c.Size)
 	}
 	sum := crc32.New(castagnoli)
 	if _, err := io.Copy(sum, io.NewSectionReader(c.File, 0, c.Size)); err != nil {
@@ -75,41 +67,41 @@ func (s *store) create(ctx context.Context, key string, c blob.Content) (bool, e
 
 // write makes the object, if there is none.
 func (s *store) write(ctx context.Context, key string, c blob.Content, crc uint32) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	h := s.handle(key).If(storage.Conditions{DoesNotExist: true})
 	if c.Size > small {
 		h = h.Retryer(storage.WithPolicy(storage.RetryIdempotent)) // A chunk is asked for again, not the whole.
 	}
 	w := h.NewWriter(ctx)
 	w.ContentType = "application/octet-stream"
-	w.Metadata = map[string]string{metaID: url.PathEscape(c.ID), metaSHA: c.SHA256}
+	w.Metadata = bucket.Metadata(c)
 	w.CRC32C, w.SendCRC32C = crc, true
 	w.ChunkSize = 0
 	if c.Size > small {
 		w.ChunkSize = chunk
-		w.ChunkTransferTimeout = s.within(chunk)
+		w.ChunkTransferTimeout = s.Within(chunk)
 		w.ChunkRetryDeadline = patience
+		// The client waits for ever for the answer to the request that comes before the chunks.
+		stuck := time.AfterFunc(s.firstChunk, func() { cancel(errNoChunk) })
+		defer stuck.Stop()
+		w.ProgressFunc = func(int64) { stuck.Stop() }
 	}
-	if _, err := io.Copy(w, io.NewSectionReader(c.File, 0, c.Size)); err != nil {
-		cancel() // Or Close would end the object here.
+	_, err := io.Copy(w, io.NewSectionReader(c.File, 0, c.Size))
+	if err != nil {
+		cancel(err) // Or Close would end the object here.
 		w.Close()
-		return err
+	} else {
+		err = w.Close()
 	}
-	return w.Close()
+	if err != nil && context.Cause(ctx) == errNoChunk {
+		return errNoChunk
+	}
+	return err
 }
 
 // is tells whether the object is there, and is the content.
 func (s *store) is(ctx context.Context, key string, c blob.Content) (bool, error) {
 	o, err := s.stat(ctx, key)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
-	case err != nil:
-		return false, err
-	case o.ID == c.ID && o.SHA256 == c.SHA256 && o.Size == c.Size:
-		return true, nil
-	}
-	return false, fmt.Errorf("%w: it has id %q, SHA-256 %q and %d bytes, want id %q, %s and %d bytes: move it away, or write below another prefix",
-		blob.ErrConflict, o.ID, o.SHA256, o.Size, c.ID, c.SHA256, c.Size)
+	return bucket.Is(c, o, err)
 }

@@ -19,6 +19,9 @@
 // request was done (a lost answer, a 5xx, a 412), what is at the key is compared by the id and the SHA-256 in its
 // metadata. The service checks all bytes of an object against a CRC-32C.
 //
+// The bytes of a commit that is repeated must be those of its first attempt. Another version of the program may make
+// others: that is blob.ErrOtherBytes, and nothing is written over.
+//
 // An object above 8 MiB goes up in chunks. An upload that a crash leaves behind is invisible, is not
 // billed, and is removed by the service after a week.
 package gcsio
@@ -54,10 +57,10 @@ var syntax = bucket.Syntax{
 // store is a bucket, or what is below a prefix of it.
 type store struct {
 	bucket.Place
-	timeout  time.Duration
-	emulated bool // The server is not Google's.
-	client   *storage.Client
-	loop     attempt.Loop
+	firstChunk time.Duration // How long an upload may take until its first chunk is there.
+	emulated   bool          // The server is not Google's.
+	client     *storage.Client
+	loop       attempt.Loop
 }
 
 var _ blob.Store = (*store)(nil)
@@ -69,15 +72,10 @@ func open(ctx context.Context, url string) (blob.Store, error) {
 		return nil, err
 	}
 	s := &store{
-		Place: place, timeout: time.Minute, emulated: os.Getenv(emulator) != "",
+		Place: place, emulated: os.Getenv(emulator) != "",
 		loop: attempt.Loop{Classify: classify, First: 100 * time.Millisecond, Most: 20 * time.Second},
 	}
-	if text, ok := place.Options["timeout"]; ok {
-		s.timeout, err = time.ParseDuration(text)
-		if err != nil || s.timeout <= 0 {
-			return nil, fmt.Errorf("%s: option timeout is not a duration above zero, like 30s", s.Object(""))
-		}
-	}
+	s.firstChunk = s.Within(0) + s.Within(chunk)
 	options := []option.ClientOption{option.WithScopes(storage.ScopeReadWrite)}
 	if s.emulated {
 		// The other way to read asks a host that an emulator is not, and this one cannot read compressed.
@@ -104,17 +102,7 @@ func (s *store) handle(key string) *storage.ObjectHandle {
 }
 
 // fail names the object in an error, and says what may be done.
-func (s *store) fail(key string, err error) error {
-	if hint := hint(err); hint != "" {
-		return fmt.Errorf("%s: %w (%s)", s.Object(key), err, hint)
-	}
-	return fmt.Errorf("%s: %w", s.Object(key), err)
-}
-
-// within is how long a request with a body of n bytes may take: below 64 KiB a second a connection is taken as stuck.
-func (s *store) within(n int64) time.Duration {
-	return s.timeout + time.Duration(n)*time.Second/(64<<10)
-}
+func (s *store) fail(key string, err error) error { return s.Fail(key, err, hint(err)) }
 
 // errNoBucket says that the bucket is not there, and not only the object.
 var errNoBucket = errors.New("the bucket is not there")

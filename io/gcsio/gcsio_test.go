@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
+	"github.com/hornbeam-dev/hornbeam/io/blob/bucket"
 )
 
 // reply is one answer of the scripted server.
@@ -28,6 +29,7 @@ type reply struct {
 	body   string
 	size   int  // The Content-Length, if it is not that of body.
 	cut    bool // The connection is closed without an answer.
+	hang   bool // The connection stays open without an answer.
 }
 
 // server answers each operation with the replies of its script, in order; the last one is repeated.
@@ -80,6 +82,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if re.cut {
 		panic(http.ErrAbortHandler)
 	}
+	if re.hang {
+		<-r.Context().Done()
+		return
+	}
 	if op == "begin" {
 		w.Header().Set("Location", "http://"+r.Host+"/session")
 	}
@@ -126,13 +132,14 @@ func failure(status int, message string) reply {
 func object(c blob.Content) reply {
 	b, _ := json.Marshal(map[string]any{
 		"name": "pre/k", "bucket": "bucket", "size": fmt.Sprint(c.Size), "generation": "7",
-		"metadata": map[string]string{metaID: strings.ReplaceAll(c.ID, "/", "%2F"), metaSHA: c.SHA256},
+		"metadata": bucket.Metadata(c),
 	})
 	return reply{status: 200, body: string(b)}
 }
 
 var (
 	cut      = reply{cut: true}
+	hang     = reply{hang: true}
 	notFound = failure(404, "No such object: bucket/pre/k")
 	there    = failure(412, "At least one of the pre-conditions you specified did not hold.")
 	more     = reply{status: 308}
@@ -212,10 +219,17 @@ func TestCreate(t *testing.T) {
 		name: "chunks, and the session is gone", content: large,
 		script: map[string][]reply{"attrs": {notFound}, "begin": {{status: 200}}, "chunk": {more, failure(410, "gone"), more, object(large)}},
 		want:   []string{"attrs", "begin", "chunk", "chunk", "attrs", "begin", "chunk", "chunk"},
+	}, {
+		name: "chunks, and no answer before them", content: large,
+		script: map[string][]reply{"attrs": {notFound}, "begin": {hang, {status: 200}}, "chunk": {more, object(large)}},
+		want:   []string{"attrs", "begin", "attrs", "begin", "chunk", "chunk"},
 	}}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s, srv := newStore(t, test.script)
+			if test.script["begin"] != nil && test.script["begin"][0].hang {
+				s.firstChunk = 500 * time.Millisecond
+			}
 			existed, err := s.Create(t.Context(), "k", test.content)
 			if diff := cmp.Diff(test.want, srv.log); diff != "" {
 				t.Errorf("operations (-want +got):\n%s", diff)
@@ -250,6 +264,8 @@ func TestOpen(t *testing.T) {
 		{"all", blob.Object{Key: "k", Version: "7"}, 0, map[string][]reply{"get": {{status: 200, body: "0123456789"}}}, "0123456789", nil},
 		{"it goes on after a broken connection", blob.Object{Key: "k"}, 0,
 			map[string][]reply{"get": {{status: 200, body: "01234", size: 10}, cut, {status: 206, body: "56789"}}}, "0123456789", nil},
+		{"it asks again when no answer comes", blob.Object{Key: "k", Version: "7"}, 0,
+			map[string][]reply{"get": {hang, {status: 200, body: "0123456789"}}}, "0123456789", nil},
 		{"at the end", blob.Object{Key: "k", Version: "7"}, 10,
 			map[string][]reply{"get": {failure(416, "")}, "attrs": {object(blob.Content{Size: 10})}}, "", nil},
 		{"gone", blob.Object{Key: "k", Version: "7"}, 0, map[string][]reply{"get": {notFound}}, "", blob.ErrChanged},
@@ -259,6 +275,9 @@ func TestOpen(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s, srv := newStore(t, test.script)
+			if test.script["get"] != nil && test.script["get"][0].hang {
+				s.Timeout = 200 * time.Millisecond
+			}
 			var got []byte
 			r, err := s.Open(t.Context(), test.object, test.offset)
 			if err == nil {

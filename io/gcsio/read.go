@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"iter"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -19,6 +18,7 @@ import (
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
 	"github.com/hornbeam-dev/hornbeam/io/blob/attempt"
+	"github.com/hornbeam-dev/hornbeam/io/blob/bucket"
 )
 
 // page is the number of objects that one request lists.
@@ -37,7 +37,7 @@ func (s *store) Stat(ctx context.Context, key string) (blob.Object, error) {
 
 func (s *store) stat(ctx context.Context, key string) (blob.Object, error) {
 	var attrs *storage.ObjectAttrs
-	_, err := s.loop.Do(ctx, "look at "+s.Object(key), s.within(0), func(ctx context.Context) (err error) {
+	_, err := s.loop.Do(ctx, "look at "+s.Object(key), s.Within(0), func(ctx context.Context) (err error) {
 		attrs, err = s.handle(key).Attrs(ctx)
 		return missing(err)
 	}, nil)
@@ -49,16 +49,13 @@ func (s *store) stat(ctx context.Context, key string) (blob.Object, error) {
 
 // known is what the store knows of an object.
 func (s *store) known(attrs *storage.ObjectAttrs) blob.Object {
-	id := attrs.Metadata[metaID]
-	if text, err := url.PathUnescape(id); err == nil {
-		id = text
-	}
+	id, sum := bucket.Written(attrs.Metadata)
 	return blob.Object{
 		Key:     strings.TrimPrefix(attrs.Name, s.Prefix),
 		Size:    attrs.Size,
 		Version: strconv.FormatInt(attrs.Generation, 10),
 		ID:      id,
-		SHA256:  attrs.Metadata[metaSHA],
+		SHA256:  sum,
 	}
 }
 
@@ -67,7 +64,7 @@ func (s *store) List(ctx context.Context, prefix string) iter.Seq2[blob.Object, 
 		for token := ""; ; {
 			var objects []*storage.ObjectAttrs
 			next := ""
-			_, err := s.loop.Do(ctx, "list "+s.Object(prefix), s.within(0), func(ctx context.Context) (err error) {
+			_, err := s.loop.Do(ctx, "list "+s.Object(prefix), s.Within(0), func(ctx context.Context) (err error) {
 				objects = nil
 				it := s.client.Bucket(s.Bucket).Objects(ctx, &storage.Query{Prefix: s.Prefix + prefix})
 				next, err = iterator.NewPager(it, page, token).NextPage(&objects)
@@ -97,7 +94,7 @@ func (s *store) List(ctx context.Context, prefix string) iter.Seq2[blob.Object, 
 func (s *store) Open(ctx context.Context, o blob.Object, offset int64) (io.ReadCloser, error) {
 	return s.loop.Reader(ctx, attempt.Source{
 		What:    "read " + s.Object(o.Key),
-		Timeout: s.timeout,
+		Timeout: s.Timeout,
 		Open:    func(ctx context.Context, offset int64) (io.ReadCloser, error) { return s.get(ctx, &o, offset) },
 		Fail:    func(err error) error { return s.fail(o.Key, err) },
 	}, offset)

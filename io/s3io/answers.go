@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go"
@@ -83,25 +84,40 @@ type lostUpload struct{ error }
 func (e lostUpload) Unwrap() error { return e.error }
 
 // credentialsError says that there are no credentials.
-type credentialsError struct{ error }
+type credentialsError struct {
+	error
+	renewal bool // There were some before.
+}
 
 func (e *credentialsError) Unwrap() error { return e.error }
 
-// provider marks the errors of another one.
-type provider struct{ aws.CredentialsProvider }
+// passing tells whether there may be credentials when they are asked for again: whoever gives them has done so before,
+// and is at fault or cannot be reached.
+func (e *credentialsError) passing() bool {
+	var api smithy.APIError
+	return e.renewal && (classify(e.error) != attempt.Permanent || errors.As(e.error, &api) && api.ErrorFault() == smithy.FaultServer)
+}
 
-func (p provider) Retrieve(ctx context.Context) (aws.Credentials, error) {
+// provider marks the errors of another one.
+type provider struct {
+	aws.CredentialsProvider
+	worked atomic.Bool
+}
+
+func (p *provider) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	c, err := p.CredentialsProvider.Retrieve(ctx)
 	if err != nil {
-		err = &credentialsError{err}
+		return c, &credentialsError{err, p.worked.Load()}
 	}
-	return c, err
+	p.worked.Store(true)
+	return c, nil
 }
 
 // classify says what an error of the client means. The first of these decides:
 //
 //	our own: not there, changed, conflict, lost upload   permanent
 //	an upload that is there after its abort              transient
+//	credentials that cannot be renewed for now           transient
 //	no credentials; a local file that cannot be read     permanent
 //	a code of the table answers                          as it says
 //	status 408, 429                                      transient
@@ -119,7 +135,7 @@ func classify(err error) attempt.Outcome {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, blob.ErrChanged), errors.Is(err, blob.ErrConflict), errors.As(err, &lost):
 		return attempt.Permanent
-	case errors.Is(err, errRemains):
+	case errors.Is(err, errRemains), errors.As(err, &credentials) && credentials.passing():
 		return attempt.Transient
 	case errors.As(err, &credentials), errors.As(err, &file):
 		return attempt.Permanent
@@ -172,6 +188,8 @@ func hint(err error) string {
 	var credentials *credentialsError
 	var dns *net.DNSError
 	switch {
+	case errors.As(err, &credentials) && credentials.renewal:
+		return "the credentials have expired and there are no new ones: " + keysHint
 	case errors.As(err, &credentials):
 		return "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role"
 	case errors.As(err, &dns) && dns.IsNotFound:

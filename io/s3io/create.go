@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"sync"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
+	"github.com/hornbeam-dev/hornbeam/io/blob/bucket"
 )
 
 const (
@@ -26,12 +26,6 @@ const (
 	partSize = 8 << 20 // Bytes, at least.
 	maxParts = 10_000  // The service has no more.
 	parallel = 4       // Parts of an object that are on their way.
-)
-
-// The names of the metadata that say who wrote an object.
-const (
-	metaID  = "hornbeam-id"
-	metaSHA = "hornbeam-sha256"
 )
 
 // goodbye is how long a Create that fails tries to abort what it has begun. The next attempt
@@ -50,13 +44,10 @@ func (s *store) Create(ctx context.Context, key string, c blob.Content) (existed
 }
 
 func (s *store) create(ctx context.Context, key string, c blob.Content) (bool, error) {
-	info, err := c.File.Stat()
-	switch {
-	case err != nil:
+	if err := bucket.Check(c); err != nil {
 		return false, err
-	case info.Size() < c.Size:
-		return false, fmt.Errorf("its local file %s has %d bytes, want %d", c.File.Name(), info.Size(), c.Size)
-	case c.Size <= small:
+	}
+	if c.Size <= small {
 		return s.put(ctx, key, c)
 	}
 	existed, err := s.is(ctx, key, c)
@@ -75,7 +66,7 @@ func (s *store) put(ctx context.Context, key string, c blob.Content) (existed bo
 	if err != nil {
 		return false, fmt.Errorf("the SHA-256 of the content is not in hex: %w", err)
 	}
-	return s.loop.Do(ctx, "put "+s.Object(key), s.within(c.Size), func(ctx context.Context) error {
+	return s.loop.Do(ctx, "put "+s.Object(key), s.Within(c.Size), func(ctx context.Context) error {
 		_, err := s.client.PutObject(ctx, &s3.PutObjectInput{
 			Bucket:         &s.Bucket,
 			Key:            aws.String(s.Prefix + key),
@@ -83,15 +74,10 @@ func (s *store) put(ctx context.Context, key string, c blob.Content) (existed bo
 			ContentLength:  &c.Size,
 			ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sum)),
 			IfNoneMatch:    aws.String("*"),
-			Metadata:       metadata(c),
+			Metadata:       bucket.Metadata(c),
 		})
 		return err
 	}, s.found(key, c))
-}
-
-func metadata(c blob.Content) map[string]string {
-	// Escaped, because headers are ASCII.
-	return map[string]string{metaID: url.PathEscape(c.ID), metaSHA: c.SHA256}
 }
 
 // found tells whether the object is there, and is the content.
@@ -101,16 +87,7 @@ func (s *store) found(key string, c blob.Content) func(context.Context) (bool, e
 
 func (s *store) is(ctx context.Context, key string, c blob.Content) (bool, error) {
 	o, err := s.stat(ctx, key)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
-	case err != nil:
-		return false, err
-	case o.ID == c.ID && o.SHA256 == c.SHA256 && o.Size == c.Size:
-		return true, nil
-	}
-	return false, fmt.Errorf("%w: it has id %q, SHA-256 %q and %d bytes, want id %q, %s and %d bytes: move it away, or write below another prefix",
-		blob.ErrConflict, o.ID, o.SHA256, o.Size, c.ID, c.SHA256, c.Size)
+	return bucket.Is(c, o, err)
 }
 
 // upload makes an object in parts. It begins again when the service has lost the upload.
@@ -141,12 +118,13 @@ type multipart struct {
 // run is one upload. After it returned nil the object is there, with our content.
 func (u *multipart) run(ctx context.Context) error {
 	var id string
-	_, err := u.loop.Do(ctx, "begin to upload "+u.Object(u.key), u.within(0), func(ctx context.Context) error {
+	_, err := u.loop.Do(ctx, "begin to upload "+u.Object(u.key), u.Within(0), func(ctx context.Context) error {
 		out, err := u.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
 			Bucket:            &u.Bucket,
 			Key:               aws.String(u.Prefix + u.key),
 			ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
-			Metadata:          metadata(u.content),
+			ChecksumType:      u.checksumType,
+			Metadata:          bucket.Metadata(u.content),
 		})
 		if err != nil {
 			return err
@@ -175,12 +153,13 @@ func (u *multipart) run(ctx context.Context) error {
 
 // complete makes the parts an object, if there is none, or finds it there.
 func (u *multipart) complete(ctx context.Context, id string, parts []types.CompletedPart) (existed bool, err error) {
-	return u.loop.Do(ctx, "complete "+u.Object(u.key), 5*u.within(0), func(ctx context.Context) error {
+	return u.loop.Do(ctx, "complete "+u.Object(u.key), 5*u.Within(0), func(ctx context.Context) error {
 		_, err := u.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 			Bucket:          &u.Bucket,
 			Key:             aws.String(u.Prefix + u.key),
 			UploadId:        &id,
 			IfNoneMatch:     aws.String("*"),
+			ChecksumType:    u.checksumType,
 			MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 		})
 		// After a conflict the service wants a new upload.
@@ -223,7 +202,7 @@ func (u *multipart) parts(ctx context.Context, id string) ([]types.CompletedPart
 // part uploads one part.
 func (u *multipart) part(ctx context.Context, id string, number int32, body *io.SectionReader) (types.CompletedPart, error) {
 	part := types.CompletedPart{PartNumber: &number}
-	_, err := u.loop.Do(ctx, fmt.Sprintf("part %d of %s", number, u.Object(u.key)), u.within(body.Size()), func(ctx context.Context) error {
+	_, err := u.loop.Do(ctx, fmt.Sprintf("part %d of %s", number, u.Object(u.key)), u.Within(body.Size()), func(ctx context.Context) error {
 		if _, err := body.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
@@ -302,7 +281,7 @@ func (s *store) uploads(ctx context.Context, key string) ([]string, error) {
 	in := &s3.ListMultipartUploadsInput{Bucket: &s.Bucket, Prefix: aws.String(s.Prefix + key)}
 	for {
 		var out *s3.ListMultipartUploadsOutput
-		_, err := s.loop.Do(ctx, "list uploads of "+s.Object(key), s.within(0), func(ctx context.Context) (err error) {
+		_, err := s.loop.Do(ctx, "list uploads of "+s.Object(key), s.Within(0), func(ctx context.Context) (err error) {
 			out, err = s.client.ListMultipartUploads(ctx, in)
 			return err
 		}, nil)
@@ -324,7 +303,7 @@ func (s *store) uploads(ctx context.Context, key string) ([]string, error) {
 // abort aborts an upload until it has no parts. A part that is on its way may arrive after an abort,
 // so one may not be enough.
 func (s *store) abort(ctx context.Context, key, id string) error {
-	_, err := s.loop.Do(ctx, "abort an upload of "+s.Object(key), s.within(0), func(ctx context.Context) error {
+	_, err := s.loop.Do(ctx, "abort an upload of "+s.Object(key), s.Within(0), func(ctx context.Context) error {
 		_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.Bucket, Key: aws.String(s.Prefix + key), UploadId: &id})
 		if err != nil && code(err) != "NoSuchUpload" {
 			return err

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
@@ -191,6 +192,7 @@ func TestCreateSendsItsConditions(t *testing.T) {
 		"HeadObject": {notFound, head(content(t, small+1))}, "CreateMultipartUpload": {begun}, "UploadPart": {ok}, "PutObject": {ok},
 		"CompleteMultipartUpload": {complete}, "ListMultipartUploads": {noOrphan},
 	})
+	s.checksumType = types.ChecksumTypeFullObject
 	for _, n := range []int{100, small + 1} {
 		if _, err := s.Create(t.Context(), "k", content(t, n)); err != nil {
 			t.Fatal(err)
@@ -198,9 +200,9 @@ func TestCreateSendsItsConditions(t *testing.T) {
 	}
 	want := map[string][]string{
 		"PutObject":               {"If-None-Match", "X-Amz-Checksum-Sha256", "X-Amz-Meta-Hornbeam-Id", "X-Amz-Meta-Hornbeam-Sha256"},
-		"CreateMultipartUpload":   {"X-Amz-Checksum-Algorithm", "X-Amz-Meta-Hornbeam-Id", "X-Amz-Meta-Hornbeam-Sha256"},
+		"CreateMultipartUpload":   {"X-Amz-Checksum-Algorithm", "X-Amz-Checksum-Type", "X-Amz-Meta-Hornbeam-Id", "X-Amz-Meta-Hornbeam-Sha256"},
 		"UploadPart":              {"X-Amz-Checksum-Crc32"},
-		"CompleteMultipartUpload": {"If-None-Match"},
+		"CompleteMultipartUpload": {"If-None-Match", "X-Amz-Checksum-Type"},
 	}
 	for _, r := range srv.seen {
 		for _, header := range want[operation(r)] {
@@ -212,6 +214,22 @@ func TestCreateSendsItsConditions(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("got no request of %v", want)
+	}
+}
+
+// Only Amazon's server is known to have checksums of all bytes of an object that was made in parts.
+func TestChecksumType(t *testing.T) {
+	for url, want := range map[string]types.ChecksumType{
+		"s3://bucket?region=eu-central-1":             types.ChecksumTypeFullObject,
+		"s3://bucket?endpoint=http://127.0.0.1:9000/": "",
+	} {
+		s, err := blob.Open(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.(*store).checksumType; got != want {
+			t.Errorf("%s: got %q, want %q", url, got, want)
+		}
 	}
 }
 

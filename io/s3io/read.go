@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"iter"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
 	"github.com/hornbeam-dev/hornbeam/io/blob/attempt"
+	"github.com/hornbeam-dev/hornbeam/io/blob/bucket"
 )
 
 func (s *store) Stat(ctx context.Context, key string) (blob.Object, error) {
@@ -32,7 +32,7 @@ func (s *store) Stat(ctx context.Context, key string) (blob.Object, error) {
 
 func (s *store) stat(ctx context.Context, key string) (blob.Object, error) {
 	var out *s3.HeadObjectOutput
-	_, err := s.loop.Do(ctx, "look at "+s.Object(key), s.within(0), func(ctx context.Context) (err error) {
+	_, err := s.loop.Do(ctx, "look at "+s.Object(key), s.Within(0), func(ctx context.Context) (err error) {
 		out, err = s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.Bucket, Key: aws.String(s.Prefix + key)})
 		if status(err) == http.StatusNotFound {
 			return fs.ErrNotExist // The answer has no body that says more.
@@ -42,16 +42,13 @@ func (s *store) stat(ctx context.Context, key string) (blob.Object, error) {
 	if err != nil {
 		return blob.Object{}, err
 	}
-	id := out.Metadata[metaID]
-	if text, err := url.PathUnescape(id); err == nil {
-		id = text
-	}
+	id, sum := bucket.Written(out.Metadata)
 	return blob.Object{
 		Key:     key,
 		Size:    aws.ToInt64(out.ContentLength),
 		Version: aws.ToString(out.ETag),
 		ID:      id,
-		SHA256:  out.Metadata[metaSHA],
+		SHA256:  sum,
 	}, nil
 }
 
@@ -60,7 +57,7 @@ func (s *store) List(ctx context.Context, prefix string) iter.Seq2[blob.Object, 
 		in := &s3.ListObjectsV2Input{Bucket: &s.Bucket, Prefix: aws.String(s.Prefix + prefix)}
 		for {
 			var out *s3.ListObjectsV2Output
-			_, err := s.loop.Do(ctx, "list "+s.Object(prefix), s.within(0), func(ctx context.Context) (err error) {
+			_, err := s.loop.Do(ctx, "list "+s.Object(prefix), s.Within(0), func(ctx context.Context) (err error) {
 				out, err = s.client.ListObjectsV2(ctx, in)
 				return err
 			}, nil)
@@ -88,7 +85,7 @@ func (s *store) List(ctx context.Context, prefix string) iter.Seq2[blob.Object, 
 func (s *store) Open(ctx context.Context, o blob.Object, offset int64) (io.ReadCloser, error) {
 	return s.loop.Reader(ctx, attempt.Source{
 		What:    "read " + s.Object(o.Key),
-		Timeout: s.timeout,
+		Timeout: s.Timeout,
 		Open:    func(ctx context.Context, offset int64) (io.ReadCloser, error) { return s.get(ctx, &o, offset) },
 		Fail:    func(err error) error { return s.fail(o.Key, err) },
 	}, offset)

@@ -88,6 +88,23 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// The checksum of an object is believed when all of it is read, and that of parts is not one.
+func TestOpenChecks(t *testing.T) {
+	const right, wrong, ofParts = "poTHxg==", "AAAAAA==", "AAAAAA==-2"
+	for sum, fails := range map[string]bool{right: false, wrong: true, ofParts: false} {
+		s, srv := newStore(t, map[string][]reply{"GetObject": {{status: 200, body: "0123456789", header: map[string]string{"X-Amz-Checksum-Crc32": sum}}}})
+		r, err := s.Open(t.Context(), blob.Object{Key: "k"}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.ReadAll(r)
+		r.Close()
+		if (err != nil) != fails || len(srv.seen) != 1 {
+			t.Errorf("checksum %s: got error %v after %d requests, want one after 1: %v", sum, err, len(srv.seen), fails)
+		}
+	}
+}
+
 func TestListGoesOnAfterAPage(t *testing.T) {
 	s, srv := newStore(t, map[string][]reply{"ListObjectsV2": {
 		{status: 200, body: `<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>next</NextContinuationToken>

@@ -23,14 +23,20 @@
 // the key is compared by the id and the SHA-256 in its metadata; the answer to
 // CompleteMultipartUpload is never believed without that, since not every server's is true.
 //
+// The bytes of a commit that is repeated must be those of its first attempt. Another version of the program may make
+// others: that is blob.ErrOtherBytes, and nothing is written over.
+//
 // An object above 8 MiB goes up in parts. An upload that a crash leaves behind is invisible but
 // billed; the next Create of the same key removes it before it returns. If none follows, a lifecycle rule of the
 // bucket (AbortIncompleteMultipartUpload) has to. Therefore the credentials need
 // s3:AbortMultipartUpload, s3:ListBucketMultipartUploads and s3:ListMultipartUploadParts, beside s3:PutObject,
 // s3:GetObject and s3:ListBucket; without them Create of a large object fails although the object is there.
 //
-// The service checks each request against a checksum (SHA-256, or CRC-32 of each part), and what it
-// sends is checked likewise.
+// The service checks each request against a checksum (SHA-256, or CRC-32 of each part). What it sends is checked
+// when an object is read from its first byte to its last over one connection, and has a checksum of all its bytes.
+// That is so for objects that this store makes, except for those above 8 MiB on another server than Amazon's, which have
+// one of their parts only. A read from another offset is not checked, and therefore not one that goes on after its
+// connection broke.
 package s3io
 
 import (
@@ -44,6 +50,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
 	"github.com/hornbeam-dev/hornbeam/io/blob/attempt"
@@ -57,6 +64,9 @@ type store struct {
 	client *s3.Client
 	http   aws.HTTPClient
 	loop   attempt.Loop
+
+	// checksumType is that of objects that are made in parts; empty for what the server prefers.
+	checksumType types.ChecksumType
 }
 
 var _ blob.Store = (*store)(nil)
@@ -76,11 +86,11 @@ func open(ctx context.Context, url string) (blob.Store, error) {
 		return nil, fmt.Errorf("%s: the configuration of AWS: %w", p.Object(""), err)
 	}
 	s := &store{place: p, loop: attempt.Loop{Classify: classify, First: 100 * time.Millisecond, Most: 20 * time.Second}}
-	s.http = httpClient(cfg, p.timeout)
+	s.http = httpClient(cfg, p.Timeout)
 	if cfg.Credentials == nil {
-		return nil, fmt.Errorf("%s: %w", p.Object(""), &credentialsError{errors.New("none are configured")})
+		return nil, fmt.Errorf("%s: %w", p.Object(""), &credentialsError{error: errors.New("none are configured")})
 	}
-	credentials := aws.NewCredentialsCache(provider{cfg.Credentials})
+	credentials := aws.NewCredentialsCache(&provider{CredentialsProvider: cfg.Credentials})
 	s.client = s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.HTTPClient = s.http
 		o.Credentials = credentials
@@ -97,6 +107,9 @@ func open(ctx context.Context, url string) (blob.Store, error) {
 			o.Region = "us-east-1" // Other servers want one, and do not care which.
 		}
 	})
+	if s.client.Options().BaseEndpoint == nil {
+		s.checksumType = types.ChecksumTypeFullObject // Some other servers have only those of the parts.
+	}
 	if s.client.Options().Region == "" {
 		return nil, fmt.Errorf("%s: the region of the bucket is not known: set AWS_REGION, or add ?region= to the URL", p.Object(""))
 	}
@@ -127,14 +140,4 @@ func (s *store) Close() error {
 }
 
 // fail names the object in an error, and says what may be done.
-func (s *store) fail(key string, err error) error {
-	if hint := hint(err); hint != "" {
-		return fmt.Errorf("%s: %w (%s)", s.Object(key), err, hint)
-	}
-	return fmt.Errorf("%s: %w", s.Object(key), err)
-}
-
-// within is how long a request with a body of n bytes may take: below 64 KiB a second a connection is taken as stuck.
-func (s *store) within(n int64) time.Duration {
-	return s.timeout + time.Duration(n)*time.Second/(64<<10)
-}
+func (s *store) fail(key string, err error) error { return s.Fail(key, err, hint(err)) }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
+	"github.com/hornbeam-dev/hornbeam/io/blob/bucket"
 )
 
 // TestMain keeps the configuration of whoever runs the tests out of them.
@@ -169,7 +170,7 @@ func orphans(pairs ...string) reply {
 func head(c blob.Content) reply {
 	return reply{status: 200, header: map[string]string{
 		"ETag": `"e"`, "Content-Length": fmt.Sprint(c.Size),
-		"X-Amz-Meta-Hornbeam-Id": metadata(c)[metaID], "X-Amz-Meta-Hornbeam-Sha256": c.SHA256,
+		"X-Amz-Meta-Hornbeam-Id": bucket.Metadata(c)["hornbeam-id"], "X-Amz-Meta-Hornbeam-Sha256": c.SHA256,
 	}}
 }
 

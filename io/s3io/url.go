@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob/bucket"
 )
@@ -23,7 +22,6 @@ var syntax = bucket.Syntax{
 type place struct {
 	bucket.Place
 	pathStyle *bool // nil: not said.
-	timeout   time.Duration
 }
 
 func parse(text string) (place, error) {
@@ -31,7 +29,7 @@ func parse(text string) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	p := place{Place: where, timeout: time.Minute}
+	p := place{Place: where}
 	for _, name := range syntax.Options {
 		if value, ok := p.Options[name]; ok {
 			if err := p.option(name, value); err != nil {
@@ -58,12 +56,6 @@ func (p *place) option(name, value string) error {
 			return errors.New("option path_style is neither true nor false")
 		}
 		p.pathStyle = &is
-	case "timeout":
-		d, err := time.ParseDuration(value)
-		if err != nil || d <= 0 {
-			return errors.New("option timeout is not a duration above zero, like 30s")
-		}
-		p.timeout = d
 	}
 	return nil
 }

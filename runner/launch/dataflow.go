@@ -79,10 +79,8 @@ func Remote() bool { return isDataflow(*runners.Runner) }
 
 func isDataflow(name string) bool { return name == dataflowName || name == "DataflowRunner" }
 
-// dataflowJobName is what the service takes as the name of a job, up to longestName letters.
+// dataflowJobName is what the service takes as the name of a job.
 var dataflowJobName = regexp.MustCompile(`^[a-z]([-a-z0-9]*[a-z0-9])?$`)
-
-const longestName = 1024
 
 // configureDataflow checks all flags, then credentials and buckets, unless nothing is to be sent.
 func configureDataflow(p Program) error {
@@ -187,7 +185,7 @@ func wrongOnDataflow() []error {
 	if isOn("sdk_container_image") && isOn("worker_harness_container_image") {
 		errs = append(errs, errors.New("--sdk_container_image and --worker_harness_container_image are two names for one thing: give the first"))
 	}
-	if !dataflowJobName.MatchString(*jobopts.JobName) || len(*jobopts.JobName) > longestName {
+	if jobNames.MatchString(*jobopts.JobName) && !dataflowJobName.MatchString(*jobopts.JobName) { // checkNames tells of others.
 		errs = append(errs, fmt.Errorf("--job_name=%s: on Dataflow use small letters, digits and '-', with a letter first and no '-' last", *jobopts.JobName))
 	}
 	return errs

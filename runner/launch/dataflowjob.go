@@ -117,7 +117,7 @@ const (
 // statePrefix begins the states of jobs.
 const statePrefix = "JOB_STATE_"
 
-// wait returns the state in which the job ends.
+// wait returns the state in which the job ends. A job that failed or was cancelled is an error.
 func (j *dataflowJob) wait(ctx context.Context, w io.Writer) (string, error) {
 	tick := time.NewTicker(dataflowPoll)
 	defer tick.Stop()
@@ -133,8 +133,10 @@ func (j *dataflowJob) wait(ctx context.Context, w io.Writer) (string, error) {
 				last = state
 			}
 			switch state {
-			case "DONE", "CANCELLED", "DRAINED", "UPDATED":
+			case "DONE", "DRAINED", "UPDATED":
 				return state, nil
+			case cancelled:
+				return state, fmt.Errorf("job %s is %s, says Dataflow\n  %s", j.id, cancelled, j.console())
 			case "FAILED":
 				return state, fmt.Errorf("job %s failed%s\n  %s", j.id, j.reasons(ctx), j.console())
 			}

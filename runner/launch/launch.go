@@ -27,7 +27,6 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners"
 	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/x/beamx" // Registers Beam's own runners.
-	"golang.org/x/term"
 
 	"github.com/hornbeam-dev/hornbeam/runner"
 )
@@ -188,7 +187,7 @@ func command() string {
 }
 
 func runHornbeam(ctx context.Context, p Program, stdout, stderr io.Writer) error {
-	if err := misplaced(runner.Name, nil); err != nil {
+	if err := misplaced(runner.Name, p); err != nil {
 		return err
 	}
 	opt, err := runner.FlagOptions()
@@ -251,7 +250,7 @@ func watch(ctx context.Context, running *runner.Running, p Program, job *runner.
 		result, err := running.Wait()
 		ended <- ending{result, err}
 	}()
-	show := newProgress(stderr, term.IsTerminal(int(os.Stdout.Fd())))
+	show := newProgress(stderr)
 	tick := time.NewTicker(show.every)
 	defer tick.Stop()
 	interrupted := ctx.Done()

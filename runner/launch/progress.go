@@ -5,9 +5,12 @@ package launch
 import (
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/term"
 
 	"github.com/hornbeam-dev/hornbeam/runner"
 )
@@ -23,7 +26,9 @@ type progress struct {
 	at       time.Time
 }
 
-func newProgress(w io.Writer, terminal bool) *progress {
+func newProgress(w io.Writer) *progress {
+	file, terminal := w.(*os.File)
+	terminal = terminal && term.IsTerminal(int(file.Fd()))
 	every := 10 * time.Second
 	if terminal {
 		every = 500 * time.Millisecond

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,8 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/metrics"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
+
+	"github.com/hornbeam-dev/hornbeam/runner"
 )
 
 // remote is what launch does for a runner that is not Hornbeam.
@@ -74,7 +77,7 @@ var errDetached = errors.New("the job goes on")
 
 func runRemote(ctx context.Context, name string, p Program, stdout, stderr io.Writer) error {
 	r := remoteOf(name)
-	if err := errors.Join(misplaced(name, append(r.flags, "job_id")), r.configure(p)); err != nil {
+	if err := errors.Join(misplaced(name, p), checkNames(), r.configure(p)); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -107,14 +110,19 @@ func runRemote(ctx context.Context, name string, p Program, stdout, stderr io.Wr
 	return nil
 }
 
-// remoteOnly are flags of this package that some runners do not read.
-var remoteOnly = []string{"job_id", "runner_option", "worker_path"}
+// launchFlags are the flags of this package that some runners do not read.
+var launchFlags = []string{"job_id", "runner_option", "worker_path"}
 
-// misplaced refuses flags that would do nothing on a runner.
-func misplaced(name string, known []string) error {
+// misplaced refuses flags that would do nothing on a runner: Hornbeam's on another one, and those of the remotes on
+// Hornbeam. The pipeline may read any.
+func misplaced(name string, p Program) error {
+	others, known := slices.Concat(hornbeamFlags, launchFlags), slices.Concat(remoteOf(name).flags, []string{"job_id"})
+	if name == runner.Name {
+		others, known = allRemoteFlags(), []string{"experiments"}
+	}
 	var given []string
 	flag.Visit(func(f *flag.Flag) {
-		if slices.Contains(remoteOnly, f.Name) && !slices.Contains(known, f.Name) {
+		if slices.Contains(others, f.Name) && !slices.Contains(known, f.Name) && !slices.Contains(p.Flags, f.Name) {
 			given = append(given, "--"+f.Name)
 		}
 	})
@@ -122,6 +130,24 @@ func misplaced(name string, known []string) error {
 		return nil
 	}
 	return fmt.Errorf("%s: not for --runner=%s", strings.Join(given, ", "), name)
+}
+
+// Names and IDs of jobs become part of what connectors write. Hornbeam takes the same names, and its IDs are such.
+var (
+	jobNames = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$`)
+	jobIDs   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,149}$`)
+)
+
+// checkNames checks the flags that name the job.
+func checkNames() error {
+	var errs []error
+	if !jobNames.MatchString(*jobopts.JobName) {
+		errs = append(errs, fmt.Errorf("--job_name=%s: use up to 100 letters, digits, '-' and '_', beginning with a letter or digit", *jobopts.JobName))
+	}
+	if *jobID != "" && !jobIDs.MatchString(*jobID) {
+		errs = append(errs, fmt.Errorf("--job_id=%s: give the ID that the job printed when it began, such as fraud-20261101-101500", *jobID))
+	}
+	return errors.Join(errs...)
 }
 
 // running is the state of a job that is not waited for.

@@ -9,13 +9,15 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/hornbeam-dev/hornbeam/runner"
 )
 
-// runnerFlags are the flags of the runner that most people need.
-var runnerFlags = []string{
-	"runner", "job_name", "state_dir", "memory_budget", "parallelism", "key_groups",
-	"commit_interval", "attempts", "on_failing_element", "json",
-}
+// commonFlags are flags that most people need, on any runner.
+var commonFlags = []string{"runner", "job_name", "parallelism", "json"}
+
+// hornbeamFlags are the flags that only Hornbeam reads.
+var hornbeamFlags = []string{"state_dir", "memory_budget", "key_groups", "commit_interval", "attempts", "on_failing_element"}
 
 func init() { flag.Bool("help_all", false, "Show the flags of all Beam runners too.") }
 
@@ -42,8 +44,12 @@ func usage(w io.Writer, p Program) {
 	for _, name := range p.Flags {
 		printFlag(w, name)
 	}
-	fmt.Fprintf(w, "\nFlags of the runner:\n")
-	for _, name := range runnerFlags {
+	fmt.Fprintf(w, "\nFlags of all runners:\n")
+	for _, name := range commonFlags {
+		printFlag(w, name)
+	}
+	fmt.Fprintf(w, "\nFlags for --runner=%s, which is the default:\n", runner.Name)
+	for _, name := range hornbeamFlags {
 		printFlag(w, name)
 	}
 	for _, group := range remoteFlags() {
@@ -59,8 +65,9 @@ func usage(w io.Writer, p Program) {
 	}
 	fmt.Fprintf(w, "\nFlags of Beam:\n")
 	flag.VisitAll(func(f *flag.Flag) {
-		shown := slices.ContainsFunc(remoteFlags(), func(g remoteGroup) bool { return slices.Contains(g.flags, f.Name) })
-		if !shown && !slices.Contains(p.Flags, f.Name) && !slices.Contains(runnerFlags, f.Name) {
+		shown := slices.ContainsFunc([][]string{p.Flags, commonFlags, hornbeamFlags, allRemoteFlags()},
+			func(names []string) bool { return slices.Contains(names, f.Name) })
+		if !shown {
 			printFlag(w, f.Name)
 		}
 	})
@@ -84,6 +91,15 @@ func remoteFlags() []remoteGroup {
       --input='kafka://broker:9092/cards' --output=gs://BUCKET/results
 `},
 	}
+}
+
+// allRemoteFlags are the flags of all remotes.
+func allRemoteFlags() []string {
+	var names []string
+	for _, group := range remoteFlags() {
+		names = append(names, group.flags...)
+	}
+	return names
 }
 
 func asked() bool {

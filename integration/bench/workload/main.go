@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime/pprof"
 	"slices"
 	"strconv"
@@ -71,8 +70,10 @@ func run() (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	// First, so that a directory of the command line has its way.
-	os.Args = slices.Insert(os.Args, 1, "--state_dir="+filepath.Join(dir, "state"))
+	// Not --state_dir, which is for Hornbeam only.
+	if err := os.Setenv("XDG_STATE_HOME", dir); err != nil {
+		return err
+	}
 	program := launch.Program{
 		Name:  "workload",
 		Usage: "workload runs one workload of scripts/bench.",

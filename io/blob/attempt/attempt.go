@@ -30,9 +30,8 @@ type Loop struct {
 	Most     time.Duration       // The longest wait.
 }
 
-// loud is the number of attempts after which a request that is repeated is in the log, and again
-// after twice as many.
-const loud = 4
+// loud tells whether a request that has failed n times is in the log: after 4 times, and again after twice as many.
+func loud(n int) bool { return n >= 4 && n&(n-1) == 0 }
 
 // Do attempts a request, each time for at most the timeout (0: for as long as ctx lasts). After an
 // unknown outcome it calls found, if there is one: true ends the loop, and Do returns true. So does
@@ -59,7 +58,7 @@ func (l Loop) Do(ctx context.Context, what string, timeout time.Duration, try fu
 				return is, err
 			}
 		}
-		if n >= loud && n&(n-1) == 0 {
+		if loud(n) {
 			log.Warnf(ctx, "%s: still trying after %d attempts: %v", what, n, err)
 		}
 		if !Wait(ctx, wait/2+rand.N(wait/2+1)) {

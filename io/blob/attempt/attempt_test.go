@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/log"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -101,11 +104,16 @@ func TestDoTakesALateAnswerAsUnknown(t *testing.T) {
 // body gives its text, and then an error, or nothing until ctx ends.
 type body struct {
 	ctx  context.Context
+	shut bool // Its connection is not answered.
+	late bool // The text comes when ctx has ended.
 	text string
 	end  error
 }
 
 func (b *body) Read(p []byte) (int, error) {
+	if b.late {
+		<-b.ctx.Done()
+	}
 	if n := copy(p, b.text); n > 0 {
 		b.text = b.text[n:]
 		return n, nil
@@ -129,35 +137,74 @@ func TestReaderGoesOn(t *testing.T) {
 	}{
 		{"at once", []body{{text: "abc", end: io.EOF}}, "abc", []int64{1}, nil},
 		{"after it broke", []body{{text: "ab", end: errUnknown}, {end: errTransient}, {text: "c", end: io.EOF}}, "abc", []int64{1, 3, 3}, nil},
+		{"after no answer came", []body{{shut: true}, {text: "ab", end: errUnknown}, {shut: true}, {text: "c", end: io.EOF}}, "abc", []int64{1, 1, 3, 3}, nil},
+		{"after bytes came too late", []body{{text: "a", late: true}, {text: "bc", end: io.EOF}}, "abc", []int64{1, 2}, nil},
 		{"after nothing came", []body{{text: "a"}, {text: "bc", end: io.EOF}}, "abc", []int64{1, 2}, nil},
 		{"not when the bytes are wrong", []body{{text: "abc", end: errPermanent}}, "abc", []int64{1}, errPermanent},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			var offsets []int64
-			r, err := Loop{Classify: classify, First: 1, Most: 1}.Reader(t.Context(), Source{
-				What: "test", Timeout: 10 * time.Millisecond,
-				Open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
-					b := test.bodies[len(offsets)]
-					offsets = append(offsets, offset)
-					b.ctx = ctx
-					return &b, nil
-				},
-				Fail: func(err error) error { return fmt.Errorf("failed: %w", err) },
-			}, 1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := io.ReadAll(r)
-			if err := r.Close(); err != nil {
-				t.Error(err)
-			}
-			if string(got) != test.want || !errors.Is(err, test.err) {
-				t.Errorf("got %q, %v, want %q, %v", got, err, test.want, test.err)
-			}
-			if diff := cmp.Diff(test.offsets, offsets); diff != "" {
-				t.Errorf("offsets (-want +got):\n%s", diff)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				got, offsets, err := read(t, test.bodies)
+				if got != test.want || !errors.Is(err, test.err) {
+					t.Errorf("got %q, %v, want %q, %v", got, err, test.want, test.err)
+				}
+				if diff := cmp.Diff(test.offsets, offsets); diff != "" {
+					t.Errorf("offsets (-want +got):\n%s", diff)
+				}
+			})
 		})
 	}
+}
+
+// read reads from offset 1 what the connections give, one after the other, and returns where each began.
+func read(t *testing.T, bodies []body) (got string, offsets []int64, err error) {
+	t.Helper()
+	r, err := Loop{Classify: classify, First: time.Second, Most: time.Minute}.Reader(t.Context(), Source{
+		What: "test", Timeout: time.Minute,
+		Open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+			b := bodies[len(offsets)]
+			offsets = append(offsets, offset)
+			if b.shut {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			b.ctx = ctx
+			return &b, nil
+		},
+		Fail: func(err error) error { return fmt.Errorf("failed: %w", err) },
+	}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(r)
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	return string(b), offsets, err
+}
+
+// logged is what was logged.
+type logged []string
+
+func (l *logged) Log(_ context.Context, _ log.Severity, _ int, text string) { *l = append(*l, text) }
+
+func TestReaderSaysThatItGetsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said logged
+		log.SetLogger(&said)
+		t.Cleanup(func() { log.SetLogger(&log.Structural{}) })
+		bodies := slices.Repeat([]body{{end: errUnknown}}, 10)
+		got, _, err := read(t, append(bodies, body{text: "abc", end: io.EOF}))
+		if got != "abc" || err != nil {
+			t.Errorf("got %q, %v, want all", got, err)
+		}
+		want := logged{
+			"test: still trying after 4 connections that gave nothing: unknown",
+			"test: still trying after 8 connections that gave nothing: unknown",
+		}
+		if diff := cmp.Diff(want, said); diff != "" {
+			t.Errorf("log (-want +got):\n%s", diff)
+		}
+	})
 }

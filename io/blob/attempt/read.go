@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/log"
 )
 
 // Source is something that can be read from an offset.
 type Source struct {
 	What    string        // Names it in the log.
-	Timeout time.Duration // How long no bytes may arrive.
+	Timeout time.Duration // How long Open may take, and how long no bytes may arrive.
 	Open    func(ctx context.Context, offset int64) (io.ReadCloser, error)
 	Fail    func(error) error // Wraps the errors of Read; of Open, too.
 }
@@ -50,9 +52,16 @@ type reader struct {
 
 // open asks for the rest.
 func (r *reader) open() error {
-	_, err := r.loop.Do(r.ctx, r.source.What, 0, func(ctx context.Context) error {
-		ctx, cancel := context.WithCancel(ctx) // It lasts as long as the body.
+	_, err := r.loop.Do(r.ctx, r.source.What, r.source.Timeout, func(attempt context.Context) error {
+		ctx, cancel := context.WithCancel(r.ctx) // It lasts as long as the body, which is longer than the attempt.
+		opened := context.AfterFunc(attempt, cancel)
 		body, err := r.source.Open(ctx, r.offset)
+		if !opened() && r.ctx.Err() == nil {
+			if err == nil {
+				body.Close()
+			}
+			err = errStuck
+		}
 		if err != nil {
 			cancel()
 			return err
@@ -75,8 +84,8 @@ func (r *reader) Read(p []byte) (int, error) {
 		}
 		timer := time.AfterFunc(r.source.Timeout, r.stop)
 		n, err := r.body.Read(p)
-		if !timer.Stop() && err != nil && err != io.EOF {
-			err = errStuck
+		if !timer.Stop() && err != io.EOF {
+			err = errStuck // Even after bytes: the request has ended.
 		}
 		r.offset += int64(n)
 		r.broken = err
@@ -101,6 +110,9 @@ func (r *reader) reopen() error {
 		return fmt.Errorf("%w; the connection had ended with: %w", context.Cause(r.ctx), r.broken)
 	}
 	r.fails++
+	if loud(r.fails) {
+		log.Warnf(r.ctx, "%s: still trying after %d connections that gave nothing: %v", r.source.What, r.fails, r.broken)
+	}
 	if err := r.open(); err != nil {
 		return err
 	}

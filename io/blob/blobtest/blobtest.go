@@ -185,6 +185,8 @@ func testCreateConflict(p *place) {
 			p.Errorf("Create over content that is %s: got %v, want ErrConflict", name, err)
 		} else if !strings.Contains(err.Error(), "k") {
 			p.Errorf("the error %q does not name the object", err)
+		} else if keepsID := p.stat("k").ID != ""; errors.Is(err, blob.ErrOtherBytes) != keepsID {
+			p.Errorf("Create over content that is %s by the same commit: got %v, want ErrOtherBytes: %v", name, err, keepsID)
 		}
 	}
 	// A store that keeps no ID knows a commit by its content alone.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bucket reads the URLs of stores that are a bucket of a service: SCHEME://BUCKET/PREFIX?OPTIONS.
+// Package bucket is what stores of package blob that are a bucket of a service have in common: their URLs,
+// SCHEME://BUCKET/PREFIX?OPTIONS, and what tells whether an object is the one that was to be made. It knows no service.
 package bucket
 
 import (
@@ -11,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Place is what a URL says.
@@ -19,6 +21,7 @@ type Place struct {
 	Bucket  string
 	Prefix  string            // Of the names of all objects: empty, or with a slash at its end.
 	Options map[string]string // By their names; only such as are known.
+	Timeout time.Duration     // Of the option timeout; how long a request may go without an answer.
 
 	scheme string
 }
@@ -51,7 +54,7 @@ func (s Syntax) Parse(text string) (Place, error) {
 	if !name.MatchString(bucket) {
 		return Place{}, fmt.Errorf("%s://…: the URL does not begin with the name of a bucket (letters, digits, \".\", \"-\", \"_\"), as %s://bucket/prefix does", s.Scheme, s.Scheme)
 	}
-	p := Place{Bucket: bucket, scheme: s.Scheme}
+	p := Place{Bucket: bucket, Timeout: time.Minute, scheme: s.Scheme}
 	if prefix = strings.TrimSuffix(prefix, "/"); prefix != "" {
 		p.Prefix = prefix + "/"
 	}
@@ -88,10 +91,29 @@ func (p *Place) readOptions(query string, s Syntax) error {
 			return fmt.Errorf("option %q is not known; known are %s", name, strings.Join(s.Options, ", "))
 		}
 	}
+	if text, ok := p.Options["timeout"]; ok {
+		p.Timeout, err = time.ParseDuration(text)
+		if err != nil || p.Timeout <= 0 {
+			return errors.New("option timeout is not a duration above zero, like 30s")
+		}
+	}
 	return nil
 }
 
 // Object returns the URL of the object at a key, without options.
 func (p *Place) Object(key string) string {
 	return strings.TrimSuffix(p.scheme+"://"+p.Bucket+"/"+p.Prefix+key, "/")
+}
+
+// Within is how long a request with a body of n bytes may take: below 64 KiB a second a connection is taken as stuck.
+func (p *Place) Within(n int64) time.Duration {
+	return p.Timeout + time.Duration(n)*time.Second/(64<<10)
+}
+
+// Fail names the object at a key in an error, and says what may be done, if there is a hint.
+func (p *Place) Fail(key string, err error, hint string) error {
+	if hint != "" {
+		return fmt.Errorf("%s: %w (%s)", p.Object(key), err, hint)
+	}
+	return fmt.Errorf("%s: %w", p.Object(key), err)
 }

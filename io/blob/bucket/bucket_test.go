@@ -5,6 +5,7 @@ package bucket
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -33,10 +34,15 @@ func TestParse(t *testing.T) {
 		{"x://bucket/p?secret_access_key=canary", Place{}, "no credentials"},
 		{"x://bucket/p?X-Amz-Signature=canary", Place{}, "no credentials"},
 		{"x://bucket/p?acl=canary", Place{}, "known are region, timeout"},
+		{"x://bucket?timeout=2s", Place{URL: "x://bucket?timeout=2s", Bucket: "bucket", Options: map[string]string{"timeout": "2s"}, Timeout: 2 * time.Second}, ""},
+		{"x://bucket?timeout=0s", Place{}, "above zero"},
 		{"x://bucket/p?region=canary&region=b", Place{}, "2 times"},
 		{"x://bucket/p?region=canary;%", Place{}, "name=value"},
 	}
 	for _, test := range tests {
+		if test.err == "" && test.want.Timeout == 0 {
+			test.want.Timeout = time.Minute
+		}
 		got, err := syntax.Parse(test.url)
 		if (err != nil) != (test.err != "") || err != nil && (!strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "canary")) {
 			t.Errorf("%s: got error %v, want %q without the secret", test.url, err, test.err)
