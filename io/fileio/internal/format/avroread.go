@@ -134,8 +134,8 @@ func (r *avroReader) element() (element any, err error) {
 	v := reflect.New(r.t).Elem()
 	row := r.rows
 	err = r.read(&r.rows, v)
-	if r.rows.bad {
-		return nil, errDamaged
+	if failure := r.rows.failure(); failure != nil {
+		return nil, failure
 	}
 	if err != nil {
 		r.rows = row // SeekToRow passes over it.
@@ -165,8 +165,8 @@ func (r *avroReader) SeekToRow(row int64) (err error) {
 			continue
 		}
 		r.skip(&r.rows)
-		if r.rows.bad {
-			return errDamaged
+		if err := r.rows.failure(); err != nil {
+			return err
 		}
 		r.row++
 		r.left--

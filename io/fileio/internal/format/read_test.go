@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/twmb/avro"
+	"github.com/twmb/avro/ocf"
 )
 
 // elements reads a file to its end.
@@ -389,4 +391,52 @@ func TestParts(t *testing.T) {
 			t.Errorf("format %d: parts of an empty file: %v, %v", f, parts, err)
 		}
 	}
+}
+
+// A value that a column does not name may hold itself as often as the file is long: it is an error, and not the end of
+// the stack.
+func TestDeepValues(t *testing.T) {
+	for next, level := range map[string]string{
+		`["null","Node"]`:                 "\x02",
+		`{"type":"array","items":"Node"}`: "\x02",
+		`{"type":"map","values":"Node"}`:  "\x02\x00",
+		`["null",{"type":"record","name":"In","fields":[{"name":"a","type":["null",{"type":"array","items":["null","Node"]}]}]}]`: "\x02\x02\x02\x02",
+	} {
+		schema := `{"type":"record","name":"Row","fields":[{"name":"Skipped","type":{"type":"record","name":"Node","fields":[{"name":"next","type":` +
+			next + `}]}},{"name":"N","type":"long"}]}`
+		for levels, want := range map[int]error{1000: nil, 8 << 20: errDeep} {
+			// Each level of a list or map ends with an empty block, of which as many zeros follow as can be needed.
+			row := append(bytes.Repeat([]byte(level), levels), make([]byte, 4*1000)...)
+			content := avroFile(t, schema, row)
+			_, err := elements[struct{ N int64 }](Avro, content)
+			if !errors.Is(err, want) {
+				t.Errorf("%s, %d levels: got %v, want %v", next, levels, err, want)
+			}
+		}
+	}
+}
+
+// avroFile is a file of one block that is compressed.
+func avroFile(t *testing.T, schema string, rows []byte) []byte {
+	t.Helper()
+	parsed, err := avro.Parse(schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	codec, err := ocf.ZstdCodec(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	w, err := ocf.NewWriter(&out, parsed, ocf.WithCodec(codec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(rows); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
 }
