@@ -128,7 +128,7 @@ const (
 	CodeTooLong   = "TOO_LONG"   // Of Read: a record is longer than ReadConfig.MaxRecord.
 	CodeBadTime   = "BAD_TIME"   // Of Read and ReadRows: a record or row has no event time. Bytes of a row are JSON.
 	CodeBadValue  = "BAD_VALUE"  // Of ReadRows: a field cannot hold what the row has, as a null or a number that is too large.
-	CodeBadRow    = "BAD_ROW"    // Of Write: the format cannot hold an element, as with a line end in a record of JSONLines.
+	CodeBadRow    = "BAD_ROW"    // Of Write: the format cannot hold an element so that Read gives it back, as a record with a line end or an empty one.
 	CodeBadFolder = "BAD_FOLDER" // Of Write: an element has no event time for its folder, or a path that is too long or no legal name.
 )
 

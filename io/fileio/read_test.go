@@ -3,6 +3,7 @@
 package fileio
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,6 +28,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
+	"github.com/hornbeam-dev/hornbeam/io/fileio/internal/format"
 )
 
 func TestMain(m *testing.M) { ptest.MainWithDefault(m, "hornbeam") }
@@ -176,4 +179,33 @@ func TestReadRefuses(t *testing.T) {
 		}
 	}()
 	Read(beam.NewPipeline().Root(), ReadConfig{Pattern: "x", EventTime: func([]byte) (time.Time, error) { n++; return time.Time{}, nil }})
+}
+
+// What Write takes for a record, Read gives back as it is, wherever it is in a file.
+func TestRecordsOfWrite(t *testing.T) {
+	for _, of := range []Format{JSONLines, CSV} {
+		codec, err := format.New(of, None, reflect.TypeFor[string]())
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken := 0
+		for _, record := range []string{"", "a", "a\r", "\r", "a\rb", "\ufeffa", "\ufeff", "a\ufeff", "\"a\nb\"", `"`, `""`, "\"a\r\"", " "} {
+			if _, err := codec.Row(record); err != nil {
+				continue
+			}
+			taken++
+			sc := &scanner{in: bufio.NewReader(strings.NewReader(record + "\n" + record + "\n")), csv: of == CSV, limit: len(record)}
+			for range 2 {
+				if got, err := sc.next(); record == "" || string(got.bytes) != record || got.tooLong || err != nil {
+					t.Errorf("format %d: %q is read as %q, %v", of, record, got.bytes, err)
+				}
+			}
+			if _, err := sc.next(); err != io.EOF {
+				t.Errorf("format %d: %q twice is more than two records, %v", of, record, err)
+			}
+		}
+		if taken < 5 {
+			t.Errorf("format %d takes %d records", of, taken)
+		}
+	}
 }
