@@ -167,8 +167,9 @@ type Written struct {
 
 // ReadConfig says what to read.
 type ReadConfig struct {
-	// Pattern is a path or an s3:// or gs:// URL with *, ?, [a-z] and ** for any number of folders (see blob.Glob). A path
-	// is relative to the working directory of the worker.
+	// Pattern is a path or an s3:// or gs:// URL with *, ?, [a-z] and ** for any number of folders (see blob.Glob). It passes
+	// over names that begin with _ or a dot, as claims and manifests of Write, where the pattern does not begin so, too. A
+	// path is relative to the working directory of the worker. Options of a URL are at its end: gs://cards/**/*.csv?timeout=1m.
 	Pattern   string
 	Format    Format // JSONLines or CSV.
 	Header    bool   // CSV only: the first record of a file names the columns and is not emitted.
@@ -199,9 +200,8 @@ func (c ReadConfig) withDefaults() (ReadConfig, error) {
 	case c.Header && c.Format != CSV:
 		return c, fmt.Errorf("Header is for CSV only")
 	}
-	_, pattern := blob.SplitGlob(c.Pattern)
-	if err := blob.CheckGlob(pattern); err != nil {
-		return c, fmt.Errorf("Pattern %q: %w", c.Pattern, err)
+	if err := blob.CheckSplit(c.Pattern); err != nil {
+		return c, fmt.Errorf("Pattern: %w", err)
 	}
 	return c, nil
 }

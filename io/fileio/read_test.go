@@ -142,6 +142,28 @@ func TestReadPipeline(t *testing.T) {
 	ptest.RunAndValidate(t, p)
 }
 
+// What Write says about its files is none of them, and options of a URL are no part of the pattern.
+func TestReadOfWrite(t *testing.T) {
+	dir := t.TempDir()
+	p, s := beam.NewPipelineWithRoot()
+	Write(s, WriteConfig{URL: dir, JobID: "job", Complete: true}, beam.Create(s, "a", "b"))
+	ptest.RunAndValidate(t, p)
+	for _, pattern := range []string{dir + "/*", "remote://" + dir + "/**?timeout=1m"} {
+		p, s = beam.NewPipelineWithRoot()
+		records, dead := Read(s, ReadConfig{Pattern: pattern})
+		passert.Equals(s, beam.ParDo(s, spot, records), "part-00000-of-00001.jsonl:1@0=a", "part-00000-of-00001.jsonl:2@2=b")
+		passert.Empty(s, dead)
+		ptest.RunAndValidate(t, p)
+	}
+	store, err := blob.Open(t.Context(), "remote://"+dir+"?timeout=1m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := (source{store}).path(sourceFile{Key: "x"}), "remote://"+dir+"/x"; got != want {
+		t.Errorf("the path of a file is %s, want %s", got, want)
+	}
+}
+
 func TestReadEventTime(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "in"), "5 a\nx b\n65 c\n70 d\n")

@@ -80,10 +80,10 @@ func TryReadRows(s beam.Scope, cfg RowsConfig, t reflect.Type) (rows, dead beam.
 // check says all that is wrong with a read of elements of a type.
 func (c RowsConfig) check(t reflect.Type) error {
 	var errs []error
-	if _, pattern := blob.SplitGlob(c.Pattern); c.Pattern == "" {
+	if c.Pattern == "" {
 		errs = append(errs, errors.New("Pattern is empty: name the files to read"))
-	} else if err := blob.CheckGlob(pattern); err != nil {
-		errs = append(errs, fmt.Errorf("Pattern %q: %w", c.Pattern, err))
+	} else if err := blob.CheckSplit(c.Pattern); err != nil {
+		errs = append(errs, fmt.Errorf("Pattern: %w", err))
 	} else {
 		url, _ := blob.SplitGlob(c.Pattern)
 		errs = append(errs, tryOpen(url))

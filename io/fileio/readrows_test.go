@@ -452,7 +452,7 @@ func TestTryReadRowsRefuses(t *testing.T) {
 		{"nothing", RowsConfig{}, nil, []string{"fileio.ReadRows", "Pattern is empty", "want a struct"}},
 		{"lines", RowsConfig{Pattern: "x"}, reflect.TypeFor[string](), []string{"want a struct", "fileio.Read"}},
 		{"type", RowsConfig{Pattern: "x"}, reflect.TypeFor[unknown](), []string{"beam.RegisterType(reflect.TypeFor[fileio.unknown]())"}},
-		{"pattern", RowsConfig{Pattern: "a//b["}, reflect.TypeFor[visit](), []string{"a//b["}},
+		{"pattern", RowsConfig{Pattern: "a//b["}, reflect.TypeFor[visit](), []string{"Pattern", "\"b[\""}},
 		{"numbers", RowsConfig{Pattern: "x", Block: -1, TimeColumn: "took"}, reflect.TypeFor[visit](), []string{"negative", "field took is int8"}},
 		{"column", RowsConfig{Pattern: "x", TimeColumn: "when", EventTime: visitTime}, reflect.TypeFor[visit](), []string{"no column when", "both set"}},
 		{"closure", RowsConfig{Pattern: "x", EventTime: func(visit) (time.Time, error) { return time.Time{}, nil }}, reflect.TypeFor[visit](), []string{"closure"}},

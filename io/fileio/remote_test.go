@@ -17,9 +17,9 @@ import (
 
 func init() {
 	blob.Register("remote", func(_ context.Context, url string) (blob.Store, error) {
-		path := strings.TrimPrefix(url, "remote://")
+		path, _, _ := strings.Cut(strings.TrimPrefix(url, "remote://"), "?")
 		dir, err := blob.OpenDir(path)
-		return remote{dir, remoteAt(path)}, err
+		return remote{dir, remoteAt(path), url}, err
 	})
 }
 
@@ -28,7 +28,11 @@ func init() {
 type remote struct {
 	blob.Store
 	*service
+	url string
 }
+
+// URL implements blob.Store.
+func (r remote) URL() string { return r.url }
 
 // service is what the stores of one folder have in common.
 type service struct {

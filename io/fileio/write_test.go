@@ -341,10 +341,10 @@ func TestWriteRefuses(t *testing.T) {
 		{"scheme", WriteConfig{URL: "ftp://host/x"}, lines, []string{"no store is registered for ftp://"}},
 		{"all at once", WriteConfig{
 			URL: "d", Prefix: "_x/y", JobID: "a\nb", Early: time.Second, Lateness: -1, Late: time.Nanosecond, Shards: -1, TargetSize: -1, Memory: -1,
-			Partition: []string{"week", "hour", "hour"}, Zone: "Mars/Olympus", Fields: []string{"country"},
+			Partition: []string{"week", "hour", "hour"}, Zone: "Mars/Olympus", Fields: []string{"country", ".x"},
 		}, lines, []string{
 			"has a slash", "begins with \"_\"", "JobID must be one line", "Early is 1s, but Window is 0", "Lateness is -1ns", "Late is 1ns",
-			"Shards is -1", "TargetSize is -1", "Memory is -1", `"week"`, `"hour" twice`, "Mars/Olympus", "no column country",
+			"Shards is -1", "TargetSize is -1", "Memory is -1", `"week"`, `"hour" twice`, "Mars/Olympus", "no column country", "begins with a dot",
 		}},
 		{"late", WriteConfig{URL: "d", Window: time.Hour, Late: time.Minute}, lines, []string{"Lateness is 0"}},
 		{"column", WriteConfig{URL: "d", Fields: []string{"town"}}, sales, []string{"no column town"}},
