@@ -156,7 +156,7 @@ type WriteConfig struct {
 	Shards     int   // Files per window, pane and folder that are written at once, at most; 1 by default.
 	TargetSize int64 // Bytes after which a file ends and another part begins; 0 is never.
 	Complete   bool  // A manifest for each window, once everything of it is there (see Manifest).
-	Memory     int   // Bytes of rows sorted in memory before they are spilled to disk; 32 MiB by default.
+	Memory     int   // Bytes of rows sorted in memory before they are spilled to disk; 32 MiB by default, at least 1 MiB.
 }
 
 // Written is what Write has made of its input.

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -23,6 +24,8 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/teststream"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/hornbeam-dev/hornbeam/io/blob"
 )
 
 func init() {
@@ -109,10 +112,10 @@ func TestWriteShards(t *testing.T) {
 	dir := t.TempDir()
 	var lines []any
 	for i := range 1000 {
-		lines = append(lines, fmt.Sprintf("line %04d", i))
+		lines = append(lines, fmt.Sprintf("line %04d ", i)+strings.Repeat(".", 7000))
 	}
 	p, s := beam.NewPipelineWithRoot()
-	w := Write(s, WriteConfig{URL: dir, Shards: 3, Memory: 4000}, beam.Create(s, append(lines, "two\nlines")...))
+	w := Write(s, WriteConfig{URL: dir, Shards: 3, Memory: 1 << 20}, beam.Create(s, append(lines, "two\nlines")...))
 	passert.Equals(s, beam.ParDo(s, code, w.Dead), "BAD_ROW:0@0 9")
 	ptest.RunAndValidate(t, p)
 	var got []string
@@ -125,7 +128,7 @@ func TestWriteShards(t *testing.T) {
 		got = append(got, shard...)
 	}
 	slices.Sort(got)
-	if len(files) != 3 || len(got) != 1000 || got[0] != "line 0000" || got[999] != "line 0999" {
+	if len(files) != 3 || len(got) != 1000 || !strings.HasPrefix(got[0], "line 0000") || !strings.HasPrefix(got[999], "line 0999") {
 		t.Errorf("got %d files and %d lines, want 3 and 1000", len(files), len(got))
 	}
 }
@@ -156,7 +159,7 @@ func TestWriteParts(t *testing.T) {
 	}
 	slices.Reverse(lines)
 	p, s := beam.NewPipelineWithRoot()
-	w := Write(s, WriteConfig{URL: dir, Prefix: "x", TargetSize: 1000, Memory: 1000}, beam.Create(s, lines...))
+	w := Write(s, WriteConfig{URL: dir, Prefix: "x", TargetSize: 1000}, beam.Create(s, lines...))
 	passert.Equals(s, beam.ParDo(s, key, w.Files), keys...)
 	result := ptest.RunAndValidate(t, p)
 	if diff := cmp.Diff(want, list(t, dir)); diff != "" {
@@ -271,6 +274,81 @@ func events(t *testing.T, steps ...any) teststream.Config {
 }
 
 type watermark time.Duration
+
+// A group that breaks off leaves nothing.
+func TestWriteBreaksOff(t *testing.T) {
+	dir := t.TempDir()
+	fn := &filesFn{Place: place{URL: dir}, WriteConfig: WriteConfig{URL: dir, Memory: 100}.withDefaults(), Type: beam.EncodedType{T: reflect.TypeFor[string]()}}
+	if err := fn.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer fn.Teardown()
+	n := 0
+	rows := func(row *[]byte) bool {
+		if n++; n == 10 {
+			if files := list(t, dir); len(files) < 2 {
+				t.Errorf("there are the runs %v, want some", files)
+			}
+			panic("the stream is broken")
+		}
+		*row = []byte("row")
+		return true
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is lost")
+			}
+		}()
+		_ = fn.ProcessElement(t.Context(), beam.PaneInfo{}, window.GlobalWindow{}, "0", rows, func(File) { t.Error("a file of some rows") })
+	}()
+	if files := list(t, dir); len(files) > 0 {
+		t.Errorf("left are %v", files)
+	}
+}
+
+func TestSorter(t *testing.T) {
+	dir, open, most := t.TempDir(), 0, 0
+	s := &sorter{limit: 100, spool: func() (*blob.Spool, error) {
+		open++
+		return blob.NewSpool(dir)
+	}}
+	rnd := rand.New(rand.NewPCG(1, 0))
+	var want []string
+	for range 2*fanIn*fanIn + 3 { // Two rows are a run.
+		row := fmt.Sprintf("%03d", rnd.IntN(1000))
+		want = append(want, row)
+		if err := s.add([]byte(row)); err != nil {
+			t.Fatal(err)
+		}
+		kept := 0
+		for _, level := range s.levels {
+			kept += len(level)
+		}
+		most = max(most, kept)
+	}
+	if runs := fanIn*fanIn + 1; open != runs+runs/fanIn+1 || most >= 2*fanIn {
+		t.Errorf("%d runs were written, and %d kept at once", open, most)
+	}
+	m, err := s.sorted()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for row, ok := m.row(); ok; row, ok = m.row() {
+		got = append(got, string(row))
+		if err := m.skip(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+	if err := s.close(); err != nil {
+		t.Error(err)
+	}
+}
 
 func TestWriteEarlyAndLate(t *testing.T) {
 	dir := t.TempDir()
