@@ -120,7 +120,7 @@ type DeadLetter struct {
 	Offset int64  // Of Read.
 	Row    int64  // Of ReadRows: its number in the file, from 0.
 	Error  string
-	Bytes  []byte // The record or row; of one that is too long the first KiB, of one with a bad value nothing.
+	Bytes  []byte // The record, or a struct as JSON; of one that is too long the first KiB, of one with a bad value nothing.
 }
 
 // The codes of dead letters. There are no others.

@@ -4,7 +4,6 @@ package fileio
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -308,13 +307,4 @@ func (f *readRowsFn) ProcessElement(ctx context.Context, we *estimator, rt *sdf.
 		}
 	}
 	return nil
-}
-
-// asJSON is a row in a dead letter; one that JSON has no words for, as NaN, is printed.
-func asJSON(element any) []byte {
-	b, err := json.Marshal(element)
-	if err != nil {
-		return written(element)
-	}
-	return b
 }

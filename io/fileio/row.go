@@ -3,7 +3,9 @@
 package fileio
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"strconv"
@@ -92,8 +94,18 @@ func written(element any) []byte {
 	case []byte:
 		return e
 	default:
-		return fmt.Appendf(nil, "%+v", e)
+		return asJSON(e)
 	}
+}
+
+// asJSON is a struct in a dead letter. One that JSON has no words for, as NaN, or would change, as text that is not UTF-8,
+// is printed.
+func asJSON(element any) []byte {
+	b, err := json.Marshal(element)
+	if err != nil || bytes.Contains(b, []byte(`\ufffd`)) {
+		return fmt.Appendf(nil, "%+v", element)
+	}
+	return b
 }
 
 // elementFn takes elements of any type.

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -193,6 +194,29 @@ func TestWriteTyped(t *testing.T) {
 		files := list(t, c.cfg.URL)
 		if got := files[c.name]; len(files) != 1 || !strings.HasPrefix(got, c.begins) {
 			t.Errorf("got files %v, want %s with %q…", slices.Collect(maps.Keys(files)), c.name, c.begins)
+		}
+	}
+}
+
+// The dead letter of a struct says what its pointers point to.
+func TestWrittenElement(t *testing.T) {
+	type priced struct {
+		Shop  *string
+		Price float64
+	}
+	for _, c := range []struct {
+		element any
+		want    string
+	}{
+		{priced{ptr("<s>"), 1}, `{"Shop":"\u003cs\u003e","Price":1}`},
+		{priced{nil, math.NaN()}, "{Shop:<nil> Price:NaN}"},
+		{sale{Country: "\xff"}, "{Unix:0 Country:\xff Shop:<nil>}"},
+		{sale{Country: "\ufffd"}, `{"unix":0,"country":"` + "\ufffd" + `"}`},
+		{"text", "text"},
+		{[]byte{0xff}, "\xff"},
+	} {
+		if got := string(written(c.element)); got != c.want {
+			t.Errorf("%T: got %q, want %q", c.element, got, c.want)
 		}
 	}
 }
