@@ -120,13 +120,13 @@ type DeadLetter struct {
 	Offset int64  // Of Read.
 	Row    int64  // Of ReadRows: its number in the file, from 0.
 	Error  string
-	Bytes  []byte // The record, or a struct as JSON; of one that is too long the first KiB, of one with a bad value nothing.
+	Bytes  []byte // The record or row, or a struct as JSON; of one that is too long the first KiB, of one with a bad value nothing.
 }
 
 // The codes of dead letters. There are no others.
 const (
 	CodeTooLong   = "TOO_LONG"   // Of Read: a record is longer than ReadConfig.MaxRecord.
-	CodeBadTime   = "BAD_TIME"   // Of Read and ReadRows: a record or row has no event time. Bytes of a row are JSON.
+	CodeBadTime   = "BAD_TIME"   // A record or row has no event time, or for WriteConfig.Window one before 1970.
 	CodeBadValue  = "BAD_VALUE"  // Of ReadRows: a field cannot hold what the row has, as a null or a number that is too large.
 	CodeBadRow    = "BAD_ROW"    // Of Write: the format cannot hold an element so that Read gives it back, as a record with a line end or an empty one.
 	CodeBadFolder = "BAD_FOLDER" // Of Write: an element has no event time for its folder, or a path that is too long or no legal name.
@@ -140,8 +140,9 @@ type WriteConfig struct {
 	Format      Format      // JSONLines by default.
 	Compression Compression // The usual one of the format by default.
 
-	// Window is the event time that one set of files covers, from the beginning of 1970, in UTC. 0 leaves windows and
-	// triggers as the input has them, and then Early, Lateness and Late have to be 0, too.
+	// Window is the event time that one set of files covers, from the beginning of 1970, in UTC; an element before that is
+	// a dead letter. 0 leaves windows and triggers as the input has them, and then Early, Lateness and Late have to be 0,
+	// too.
 	Window   time.Duration
 	Early    time.Duration // An element waits no longer than this for the end of its window; 0 is for ever.
 	Lateness time.Duration // How late an element may be; what is later is dropped and counted by the runner.
@@ -162,7 +163,7 @@ type WriteConfig struct {
 // Written is what Write has made of its input.
 type Written struct {
 	Files beam.PCollection // PCollection<File>
-	Dead  beam.PCollection // PCollection<DeadLetter>
+	Dead  beam.PCollection // PCollection<DeadLetter>, in the windows of the input.
 }
 
 // ReadConfig says what to read.

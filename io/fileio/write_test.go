@@ -397,6 +397,20 @@ func TestWriteEarlyAndLate(t *testing.T) {
 	}
 }
 
+// Windows begin in 1970, and no element is in one that does not hold it.
+func TestWriteBefore1970(t *testing.T) {
+	dir := t.TempDir()
+	p, s := beam.NewPipelineWithRoot()
+	lines := beam.ParDo(s, stamp, beam.Create(s, "-1 a", "-90 b", "0 c", "59 d", "-99999999999 e"))
+	w := Write(s, WriteConfig{URL: dir, Window: time.Minute, Complete: true}, lines)
+	passert.Equals(s, beam.ParDo(s, letterCode, w.Dead), "BAD_TIME", "BAD_TIME", "BAD_TIME")
+	ptest.RunAndValidate(t, p)
+	files := list(t, dir)
+	if got := files[minute(0, "part-W-00000-of-00001.jsonl")]; got != "0 c\n59 d\n" || len(files) != 2 {
+		t.Errorf("got files %v", files)
+	}
+}
+
 // A stream whose watermark stands still gets its last elements out.
 func TestWriteIdle(t *testing.T) {
 	dir := t.TempDir()
