@@ -48,7 +48,7 @@ import (
 )
 
 func init() {
-	for _, v := range []any{Record{}, DeadLetter{}, File{}, Restriction{}, sourceFile{}} {
+	for _, v := range []any{Record{}, DeadLetter{}, File{}, Restriction{}, rowRange{}, sourceFile{}} {
 		beam.RegisterType(reflect.TypeOf(v))
 	}
 	register.DoFn5x0[context.Context, beam.EventTime, beam.T, func(string, []byte), func(DeadLetter)](&elementFn{})

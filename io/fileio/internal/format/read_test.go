@@ -368,16 +368,33 @@ func TestParts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(parts) <= want || size > 1 && len(parts) != 2 || parts[0] != 0 || parts[len(parts)-1] != 3500 || !slices.IsSorted(parts) {
-				t.Errorf("format %d: parts of %d bytes: %v", f, size, parts)
+			var rows []int64
+			for _, m := range parts {
+				rows = append(rows, m.Row)
+				r.SkipTo(m)
+				if err := r.SeekToRow(m.Row); err != nil {
+					t.Fatal(err)
+				}
+				if e, err := r.Read(); m.Row == 3500 && err != io.EOF || m.Row < 3500 && (err != nil || e.(numbered).N != int(m.Row)) {
+					t.Errorf("format %d: at %+v: %v, %v", f, m, e, err)
+				}
+			}
+			if len(rows) <= want || size > 1 && len(rows) != 2 || rows[0] != 0 || rows[len(rows)-1] != 3500 || !slices.IsSorted(rows) {
+				t.Errorf("format %d: parts of %d bytes: %v", f, size, rows)
 			}
 			if f == Parquet && size == 1 {
-				if diff := cmp.Diff([]int64{0, 1000, 2000, 3000, 3500}, parts); diff != "" {
+				if diff := cmp.Diff([]int64{0, 1000, 2000, 3000, 3500}, rows); diff != "" {
 					t.Error(diff)
 				}
 			}
 		}
-		if e, err := r.Read(); err != nil || e.(numbered).N != 0 {
+		if err := r.SeekToRow(7); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Parts(1); err != nil {
+			t.Fatal(err)
+		}
+		if e, err := r.Read(); err != nil || e.(numbered).N != 7 {
 			t.Errorf("format %d: after Parts: %v, %v", f, e, err)
 		}
 		if err := r.Close(); err != nil {
@@ -387,7 +404,7 @@ func TestParts(t *testing.T) {
 		if r, err = NewReader(f, bytes.NewReader(empty), int64(len(empty)), reflect.TypeFor[numbered]()); err != nil {
 			t.Fatal(err)
 		}
-		if parts, err := r.Parts(1); err != nil || !slices.Equal(parts, []int64{0, 0}) {
+		if parts, err := r.Parts(1); err != nil || len(parts) != 2 || parts[0].Row != 0 || parts[1].Row != 0 {
 			t.Errorf("format %d: parts of an empty file: %v, %v", f, parts, err)
 		}
 	}
