@@ -62,10 +62,29 @@ func TestSplitGlob(t *testing.T) {
 		"/x":                         {"/", "x"},
 		"/data/a*/b":                 {"/data", "a*/b"},
 		"../up/x":                    {"../up", "x"},
+		"s3://b/p/*.csv?region=x":    {"s3://b/p?region=x", "*.csv"},
+		"s3://b/**?endpoint=http://h:1&path_style=true": {"s3://b?endpoint=http://h:1&path_style=true", "**"},
+		"s3://b/x?/y?region=x":                          {"s3://b?region=x", "x?/y"},
+		"s3://b/a.csv?region=x":                         {"s3://b?region=x", "a.csv"},
+		"s3://b?region=x":                               {"s3://b?region=x", ""},
+		"s3://b/y?=1/a":                                 {"s3://b", "y?=1/a"},
+		"dir/x?y=1":                                     {"dir", "x?y=1"},
 	} {
 		base, pattern := blob.SplitGlob(url)
 		if got := [2]string{base, pattern}; got != want {
 			t.Errorf("SplitGlob(%q) = %q, want %q", url, got, want)
+		}
+	}
+}
+
+func TestCheckSplit(t *testing.T) {
+	for url, want := range map[string]string{
+		"s3://b/p/*.csv?region=x": "", "s3://b/y?=1/a?": "", "dir/x?y=1/*": "", "s3://b/x?/y?region=x": "",
+		"s3://b/p?region=x/*.csv": "?region= is inside", "s3://b/*?region=x?timeout=1m": "?region= is inside", "s3://b?region=x": "names no object", "s3://b/*//b": "empty part",
+	} {
+		err := blob.CheckSplit(url)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("CheckSplit(%q) = %v, want %q", url, err, want)
 		}
 	}
 }
@@ -114,8 +133,21 @@ func TestReadAtChanged(t *testing.T) {
 	}
 }
 
+// glob joins the keys that match.
+func glob(t *testing.T, s blob.Store, pattern string) string {
+	t.Helper()
+	var keys []string
+	for o, err := range blob.Glob(t.Context(), s, pattern) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, o.Key)
+	}
+	return strings.Join(keys, " ")
+}
+
 func TestGlob(t *testing.T) {
-	s := openDir(t, t.TempDir())
+	s, hidden := openDir(t, t.TempDir()), openDir(t, t.TempDir())
 	for _, key := range []string{"a.csv", "a.csv.gz", "b/a.csv", "b/c/a.csv", "b/c/d/a.csv", "b/c/d/x", "y=1/a.csv", "y=2/a.csv", "y=10/a.csv"} {
 		create(t, s, key, key)
 	}
@@ -136,14 +168,20 @@ func TestGlob(t *testing.T) {
 		"**/**/d/**/x": "b/c/d/x",
 		"a.csv/**":     "",
 	} {
-		var got []string
-		for o, err := range blob.Glob(t.Context(), s, pattern) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			got = append(got, o.Key)
+		if got := glob(t, s, pattern); got != want {
+			t.Errorf("Glob(%q) = %q, want %q", pattern, got, want)
 		}
-		if strings.Join(got, " ") != want {
+	}
+	// Hidden names are found only by patterns that begin as they do.
+	for _, key := range []string{"_job", "b/_m.json", "b/.t", "_tmp/x/b", ".d/_e/b", "_k=1/b", "c/_l/b"} {
+		create(t, hidden, key, key)
+	}
+	for pattern, want := range map[string]string{
+		"*": "", "**": "_k=1/b", "*/*": "_k=1/b", "**/b": "_k=1/b", "?job": "", "[_]job": "",
+		"_*": "_job", `\_job`: "_job", "_job": "_job", "b/*": "", "b/_*": "b/_m.json", "b/.*": "b/.t", "*/_m*": "b/_m.json",
+		"_tmp/*/b": "_tmp/x/b", "_tmp/**": "_tmp/x/b", ".d/**": "", ".d/**/_e/*": ".d/_e/b", "**/_l/*": "c/_l/b", "**/_*": "_job b/_m.json",
+	} {
+		if got := glob(t, hidden, pattern); got != want {
 			t.Errorf("Glob(%q) = %q, want %q", pattern, got, want)
 		}
 	}
@@ -162,6 +200,10 @@ func TestGlob(t *testing.T) {
 		if got := strings.Join(counted.folders, " "); got != want {
 			t.Errorf("Glob(%q) has read the folders %q, want %q", pattern, got, want)
 		}
+	}
+	counted = &walked{Store: hidden, Walker: hidden.(blob.Walker)}
+	if glob(t, counted, "**/_l/*"); strings.Join(counted.folders, " ") != "_k=1/ b/ c/ c/_l/" {
+		t.Errorf("Glob has read the folders %q", counted.folders)
 	}
 	for _, pattern := range []string{"", "a/[", "a//b", "/a"} {
 		for _, err := range blob.Glob(t.Context(), s, pattern) {

@@ -52,12 +52,15 @@ func (c WriteConfig) problems(windowing *window.WindowingStrategy) []error {
 	refuse(c.Window > 0 && c.Late > 0 && c.Lateness == 0, "Late is %v, but Lateness is 0, so that no element is late: set Lateness", c.Late)
 	refuse(c.Shards < 0, "Shards is %d: want at least 1", c.Shards)
 	refuse(c.TargetSize < 0, "TargetSize is %d: want a number of bytes, or 0 for files of any size", c.TargetSize)
-	refuse(c.Memory < 0, "Memory is %d: want a number of bytes", c.Memory)
+	refuse(c.Memory < leastMemory, "Memory is %d: want at least %d bytes", c.Memory, leastMemory)
 	if c.Complete && c.Window == 0 {
 		errs = append(errs, canComplete(windowing))
 	}
 	return errs
 }
+
+// leastMemory keeps the number of runs on disk low.
+const leastMemory = 1 << 20
 
 // maxPrefix leaves room for the rest of a name, and for what file systems and stores take.
 const maxPrefix = 64

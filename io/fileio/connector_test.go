@@ -268,7 +268,7 @@ func rowsIn(tb testing.TB, path string) (all []iotest.Record) {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		for row := range cuts[1] {
+		for row := range cuts[1].Row {
 			element, bad, err := f.next(row)
 			if bad != nil || err != nil {
 				tb.Fatal(bad, err)

@@ -48,7 +48,7 @@ import (
 )
 
 func init() {
-	for _, v := range []any{Record{}, DeadLetter{}, File{}, Restriction{}, sourceFile{}} {
+	for _, v := range []any{Record{}, DeadLetter{}, File{}, Restriction{}, rowRange{}, sourceFile{}} {
 		beam.RegisterType(reflect.TypeOf(v))
 	}
 	register.DoFn5x0[context.Context, beam.EventTime, beam.T, func(string, []byte), func(DeadLetter)](&elementFn{})
@@ -120,15 +120,15 @@ type DeadLetter struct {
 	Offset int64  // Of Read.
 	Row    int64  // Of ReadRows: its number in the file, from 0.
 	Error  string
-	Bytes  []byte // The record or row; of one that is too long the first KiB, of one with a bad value nothing.
+	Bytes  []byte // The record or row, or a struct as JSON; of one that is too long the first KiB, of one with a bad value nothing.
 }
 
 // The codes of dead letters. There are no others.
 const (
 	CodeTooLong   = "TOO_LONG"   // Of Read: a record is longer than ReadConfig.MaxRecord.
-	CodeBadTime   = "BAD_TIME"   // Of Read and ReadRows: a record or row has no event time. Bytes of a row are JSON.
+	CodeBadTime   = "BAD_TIME"   // A record or row has no event time, or for WriteConfig.Window one before 1970.
 	CodeBadValue  = "BAD_VALUE"  // Of ReadRows: a field cannot hold what the row has, as a null or a number that is too large.
-	CodeBadRow    = "BAD_ROW"    // Of Write: the format cannot hold an element, as with a line end in a record of JSONLines.
+	CodeBadRow    = "BAD_ROW"    // Of Write: the format cannot hold an element so that Read gives it back, as a record with a line end or an empty one.
 	CodeBadFolder = "BAD_FOLDER" // Of Write: an element has no event time for its folder, or a path that is too long or no legal name.
 )
 
@@ -140,8 +140,9 @@ type WriteConfig struct {
 	Format      Format      // JSONLines by default.
 	Compression Compression // The usual one of the format by default.
 
-	// Window is the event time that one set of files covers, from the beginning of 1970, in UTC. 0 leaves windows and
-	// triggers as the input has them, and then Early, Lateness and Late have to be 0, too.
+	// Window is the event time that one set of files covers, from the beginning of 1970, in UTC; an element before that is
+	// a dead letter. 0 leaves windows and triggers as the input has them, and then Early, Lateness and Late have to be 0,
+	// too.
 	Window   time.Duration
 	Early    time.Duration // An element waits no longer than this for the end of its window; 0 is for ever.
 	Lateness time.Duration // How late an element may be; what is later is dropped and counted by the runner.
@@ -156,19 +157,20 @@ type WriteConfig struct {
 	Shards     int   // Files per window, pane and folder that are written at once, at most; 1 by default.
 	TargetSize int64 // Bytes after which a file ends and another part begins; 0 is never.
 	Complete   bool  // A manifest for each window, once everything of it is there (see Manifest).
-	Memory     int   // Bytes of rows sorted in memory before they are spilled to disk; 32 MiB by default.
+	Memory     int   // Bytes of rows sorted in memory before they are spilled to disk; 32 MiB by default, at least 1 MiB.
 }
 
 // Written is what Write has made of its input.
 type Written struct {
 	Files beam.PCollection // PCollection<File>
-	Dead  beam.PCollection // PCollection<DeadLetter>
+	Dead  beam.PCollection // PCollection<DeadLetter>, in the windows of the input.
 }
 
 // ReadConfig says what to read.
 type ReadConfig struct {
-	// Pattern is a path or an s3:// or gs:// URL with *, ?, [a-z] and ** for any number of folders (see blob.Glob). A path
-	// is relative to the working directory of the worker.
+	// Pattern is a path or an s3:// or gs:// URL with *, ?, [a-z] and ** for any number of folders (see blob.Glob). It passes
+	// over names that begin with _ or a dot, as claims and manifests of Write, where the pattern does not begin so, too. A
+	// path is relative to the working directory of the worker. Options of a URL are at its end: gs://cards/**/*.csv?timeout=1m.
 	Pattern   string
 	Format    Format // JSONLines or CSV.
 	Header    bool   // CSV only: the first record of a file names the columns and is not emitted.
@@ -199,9 +201,8 @@ func (c ReadConfig) withDefaults() (ReadConfig, error) {
 	case c.Header && c.Format != CSV:
 		return c, fmt.Errorf("Header is for CSV only")
 	}
-	_, pattern := blob.SplitGlob(c.Pattern)
-	if err := blob.CheckGlob(pattern); err != nil {
-		return c, fmt.Errorf("Pattern %q: %w", c.Pattern, err)
+	if err := blob.CheckSplit(c.Pattern); err != nil {
+		return c, fmt.Errorf("Pattern: %w", err)
 	}
 	return c, nil
 }

@@ -92,27 +92,33 @@ func (f *filesFn) ProcessElement(ctx context.Context, pane beam.PaneInfo, w beam
 	name := func(part int) string {
 		return g.folder + fileName(f.WriteConfig, w, pane, g.shard, part, f.codec.Extension())
 	}
-	srt := &sorter{spool: func() (*blob.Spool, error) { return f.Place.store.Spool(name(0)) }, limit: f.WriteConfig.Memory}
-	sorted, err := f.sort(srt, rows)
-	if err != nil {
-		err = fmt.Errorf("sort the rows of %s: %w", name(0), err)
-	}
-	for part := 0; err == nil; part++ {
-		if _, ok := sorted.row(); !ok {
-			break
-		}
-		var file File
-		if file, err = f.write(ctx, name(part), sorted); err == nil {
-			f.rows.Inc(ctx, file.Rows)
-			f.files.Inc(ctx, 1)
-			f.bytes.Inc(ctx, file.Bytes)
-			emit(file)
-		}
-	}
-	if err := errors.Join(err, srt.close()); err != nil {
+	if err := f.writeAll(ctx, name, rows, emit); err != nil {
 		return fmt.Errorf("fileio.Write: %w", err)
 	}
 	return nil
+}
+
+// writeAll writes the parts of a group.
+func (f *filesFn) writeAll(ctx context.Context, name func(part int) string, rows func(*[]byte) bool, emit func(File)) (err error) {
+	srt := &sorter{spool: func() (*blob.Spool, error) { return f.Place.store.Spool(name(0)) }, limit: f.WriteConfig.Memory}
+	defer func() { err = errors.Join(err, srt.close()) }() // Also when rows panics, as it does on a broken stream.
+	sorted, err := f.sort(srt, rows)
+	if err != nil {
+		return fmt.Errorf("sort the rows of %s: %w", name(0), err)
+	}
+	for part := 0; ; part++ {
+		if _, ok := sorted.row(); !ok {
+			return nil
+		}
+		file, err := f.write(ctx, name(part), sorted)
+		if err != nil {
+			return err
+		}
+		f.rows.Inc(ctx, file.Rows)
+		f.files.Inc(ctx, 1)
+		f.bytes.Inc(ctx, file.Bytes)
+		emit(file)
+	}
 }
 
 func (f *filesFn) sort(srt *sorter, rows func(*[]byte) bool) (*merge, error) {

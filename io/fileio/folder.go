@@ -57,6 +57,9 @@ func newFolders(cfg WriteConfig, t reflect.Type, room int) (*folders, error) {
 	}
 	f.zone = zone
 	for _, name := range cfg.Fields {
+		if strings.HasPrefix(name, ".") {
+			errs = append(errs, fmt.Errorf("Fields has %q, which begins with a dot: readers take such folders for hidden ones", name))
+		}
 		text, err := format.TextOf(t, name)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("Fields: %w", err))

@@ -3,6 +3,7 @@
 package fileio
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,6 +28,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
+	"github.com/hornbeam-dev/hornbeam/io/fileio/internal/format"
 )
 
 func TestMain(m *testing.M) { ptest.MainWithDefault(m, "hornbeam") }
@@ -139,6 +142,28 @@ func TestReadPipeline(t *testing.T) {
 	ptest.RunAndValidate(t, p)
 }
 
+// What Write says about its files is none of them, and options of a URL are no part of the pattern.
+func TestReadOfWrite(t *testing.T) {
+	dir := t.TempDir()
+	p, s := beam.NewPipelineWithRoot()
+	Write(s, WriteConfig{URL: dir, JobID: "job", Complete: true}, beam.Create(s, "a", "b"))
+	ptest.RunAndValidate(t, p)
+	for _, pattern := range []string{dir + "/*", "remote://" + dir + "/**?timeout=1m"} {
+		p, s = beam.NewPipelineWithRoot()
+		records, dead := Read(s, ReadConfig{Pattern: pattern})
+		passert.Equals(s, beam.ParDo(s, spot, records), "part-00000-of-00001.jsonl:1@0=a", "part-00000-of-00001.jsonl:2@2=b")
+		passert.Empty(s, dead)
+		ptest.RunAndValidate(t, p)
+	}
+	store, err := blob.Open(t.Context(), "remote://"+dir+"?timeout=1m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := (source{store}).path(sourceFile{Key: "x"}), "remote://"+dir+"/x"; got != want {
+		t.Errorf("the path of a file is %s, want %s", got, want)
+	}
+}
+
 func TestReadEventTime(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "in"), "5 a\nx b\n65 c\n70 d\n")
@@ -176,4 +201,33 @@ func TestReadRefuses(t *testing.T) {
 		}
 	}()
 	Read(beam.NewPipeline().Root(), ReadConfig{Pattern: "x", EventTime: func([]byte) (time.Time, error) { n++; return time.Time{}, nil }})
+}
+
+// What Write takes for a record, Read gives back as it is, wherever it is in a file.
+func TestRecordsOfWrite(t *testing.T) {
+	for _, of := range []Format{JSONLines, CSV} {
+		codec, err := format.New(of, None, reflect.TypeFor[string]())
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken := 0
+		for _, record := range []string{"", "a", "a\r", "\r", "a\rb", "\ufeffa", "\ufeff", "a\ufeff", "\"a\nb\"", `"`, `""`, "\"a\r\"", " "} {
+			if _, err := codec.Row(record); err != nil {
+				continue
+			}
+			taken++
+			sc := &scanner{in: bufio.NewReader(strings.NewReader(record + "\n" + record + "\n")), csv: of == CSV, limit: len(record)}
+			for range 2 {
+				if got, err := sc.next(); record == "" || string(got.bytes) != record || got.tooLong || err != nil {
+					t.Errorf("format %d: %q is read as %q, %v", of, record, got.bytes, err)
+				}
+			}
+			if _, err := sc.next(); err != io.EOF {
+				t.Errorf("format %d: %q twice is more than two records, %v", of, record, err)
+			}
+		}
+		if taken < 5 {
+			t.Errorf("format %d takes %d records", of, taken)
+		}
+	}
 }

@@ -4,7 +4,6 @@ package fileio
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -15,7 +14,6 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/sdf"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/util/reflectx"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/io/rtrackers/offsetrange"
 
 	"github.com/hornbeam-dev/hornbeam/io/blob"
 	"github.com/hornbeam-dev/hornbeam/io/fileio/internal/format"
@@ -52,7 +50,7 @@ func ReadRows(s beam.Scope, cfg RowsConfig, t reflect.Type) (rows, dead beam.PCo
 //
 // A row with a value that its field cannot hold, as a null that needs a pointer, is a dead letter; a file that is damaged
 // is an error. A file can be split at any row. Avro has no index, so that its blocks are counted first: in a bucket that
-// takes a read of the whole file.
+// takes a read of the whole file. A part is then read from its own first block on.
 func TryReadRows(s beam.Scope, cfg RowsConfig, t reflect.Type) (rows, dead beam.PCollection, err error) {
 	if !s.IsValid() {
 		return rows, dead, errors.New("fileio.ReadRows: the scope is no part of a pipeline")
@@ -80,10 +78,10 @@ func TryReadRows(s beam.Scope, cfg RowsConfig, t reflect.Type) (rows, dead beam.
 // check says all that is wrong with a read of elements of a type.
 func (c RowsConfig) check(t reflect.Type) error {
 	var errs []error
-	if _, pattern := blob.SplitGlob(c.Pattern); c.Pattern == "" {
+	if c.Pattern == "" {
 		errs = append(errs, errors.New("Pattern is empty: name the files to read"))
-	} else if err := blob.CheckGlob(pattern); err != nil {
-		errs = append(errs, fmt.Errorf("Pattern %q: %w", c.Pattern, err))
+	} else if err := blob.CheckSplit(c.Pattern); err != nil {
+		errs = append(errs, fmt.Errorf("Pattern: %w", err))
 	} else {
 		url, _ := blob.SplitGlob(c.Pattern)
 		errs = append(errs, tryOpen(url))
@@ -220,12 +218,12 @@ func (f *readRowsFn) open(ctx context.Context, file sourceFile) (*rowFile, error
 const allRows = 1 << 53
 
 // CreateInitialRestriction implements a splittable DoFn. How many rows there are is known when it is split.
-func (f *readRowsFn) CreateInitialRestriction(sourceFile) offsetrange.Restriction {
-	return offsetrange.Restriction{End: allRows}
+func (f *readRowsFn) CreateInitialRestriction(sourceFile) rowRange {
+	return rowRange{End: allRows}
 }
 
 // SplitRestriction implements a splittable DoFn. It cuts where it is cheap to begin.
-func (f *readRowsFn) SplitRestriction(ctx context.Context, file sourceFile, rest offsetrange.Restriction) (parts []offsetrange.Restriction, err error) {
+func (f *readRowsFn) SplitRestriction(ctx context.Context, file sourceFile, rest rowRange) (parts []rowRange, err error) {
 	in, err := f.open(ctx, file)
 	if err != nil {
 		return nil, err
@@ -236,7 +234,7 @@ func (f *readRowsFn) SplitRestriction(ctx context.Context, file sourceFile, rest
 		return nil, err
 	}
 	for i := range len(cuts) - 1 {
-		part := offsetrange.Restriction{Start: max(rest.Start, cuts[i]), End: min(rest.End, cuts[i+1])}
+		part := rowRange{Start: max(rest.Start, cuts[i].Row), End: min(rest.End, cuts[i+1].Row), FromRow: cuts[i].Row, FromByte: cuts[i].Byte}
 		if part.Start < part.End || len(cuts) == 2 {
 			parts = append(parts, part)
 		}
@@ -245,17 +243,17 @@ func (f *readRowsFn) SplitRestriction(ctx context.Context, file sourceFile, rest
 }
 
 // RestrictionSize implements a splittable DoFn. Once they are split, sizes of restrictions are numbers of rows.
-func (f *readRowsFn) RestrictionSize(_ sourceFile, rest offsetrange.Restriction) float64 {
-	return rest.Size()
+func (f *readRowsFn) RestrictionSize(_ sourceFile, rest rowRange) float64 {
+	return float64(rest.End - rest.Start)
 }
 
 // CreateTracker implements a splittable DoFn.
-func (f *readRowsFn) CreateTracker(rest offsetrange.Restriction) *sdf.LockRTracker {
-	return sdf.NewLockRTracker(offsetrange.NewTracker(rest))
+func (f *readRowsFn) CreateTracker(rest rowRange) *sdf.LockRTracker {
+	return sdf.NewLockRTracker(newRowTracker(rest))
 }
 
 // InitialWatermarkEstimatorState implements a splittable DoFn; the state is the watermark in milliseconds.
-func (f *readRowsFn) InitialWatermarkEstimatorState(et beam.EventTime, _ offsetrange.Restriction, _ sourceFile) int64 {
+func (f *readRowsFn) InitialWatermarkEstimatorState(et beam.EventTime, _ rowRange, _ sourceFile) int64 {
 	return et.Milliseconds()
 }
 
@@ -271,17 +269,18 @@ func (f *readRowsFn) WatermarkEstimatorState(e *estimator) int64 { return e.ms.L
 
 // ProcessElement emits the rows of the restriction.
 func (f *readRowsFn) ProcessElement(ctx context.Context, we *estimator, rt *sdf.LockRTracker, file sourceFile, emit func(beam.EventTime, beam.X), dead func(DeadLetter)) (err error) {
-	row := rt.GetRestriction().(offsetrange.Restriction).Start
+	rest := rt.GetRestriction().(rowRange)
 	start := mtime.FromMilliseconds(we.ms.Load()) // Of rows when there is no event time.
 	in, err := f.open(ctx, file)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	if err := in.seek(row); err != nil {
+	in.rows.SkipTo(rest.from())
+	if err := in.seek(rest.Start); err != nil {
 		return err
 	}
-	for ; rt.TryClaim(row); row++ {
+	for row := rest.Start; rt.TryClaim(rowClaim{row, in.rows.Mark()}); row++ {
 		element, bad, err := in.next(row)
 		if err != nil {
 			return err
@@ -308,13 +307,4 @@ func (f *readRowsFn) ProcessElement(ctx context.Context, we *estimator, rt *sdf.
 		}
 	}
 	return nil
-}
-
-// asJSON is a row in a dead letter; one that JSON has no words for, as NaN, is printed.
-func asJSON(element any) []byte {
-	b, err := json.Marshal(element)
-	if err != nil {
-		return written(element)
-	}
-	return b
 }

@@ -19,7 +19,6 @@ import (
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/io/rtrackers/offsetrange"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
@@ -228,17 +227,17 @@ func rowsOf(t *testing.T, pattern string, block int64) (*readRowsFn, sourceFile)
 }
 
 // readRestriction processes a restriction, calls each after every row, and then reads the residuals.
-func readRestriction(t *testing.T, fn *readRowsFn, file sourceFile, rest offsetrange.Restriction, each func(split func(fraction float64))) (got []string) {
+func readRestriction(t *testing.T, fn *readRowsFn, file sourceFile, rest rowRange, each func(split func(fraction float64))) (got []string) {
 	t.Helper()
 	rt := fn.CreateTracker(rest)
-	var residuals []offsetrange.Restriction
+	var residuals []rowRange
 	split := func(fraction float64) {
 		_, residual, err := rt.TrySplit(fraction)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if residual != nil {
-			residuals = append(residuals, residual.(offsetrange.Restriction))
+			residuals = append(residuals, residual.(rowRange))
 		}
 	}
 	emit := func(_ beam.EventTime, row beam.X) {
@@ -252,7 +251,7 @@ func readRestriction(t *testing.T, fn *readRowsFn, file sourceFile, rest offsetr
 	if !rt.IsDone() || rt.GetError() != nil {
 		t.Fatalf("restriction %v is not done: %v", rt.GetRestriction(), rt.GetError())
 	}
-	slices.SortFunc(residuals, func(a, b offsetrange.Restriction) int { return int(a.Start - b.Start) })
+	slices.SortFunc(residuals, func(a, b rowRange) int { return int(a.Start - b.Start) })
 	for _, r := range residuals {
 		got = append(got, readRestriction(t, fn, file, r, each)...)
 	}
@@ -275,7 +274,7 @@ func TestRowSplitsTile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff([]offsetrange.Restriction{{Start: 0, End: n}}, parts); diff != "" {
+			if diff := cmp.Diff([]rowRange{{Start: 0, End: n, FromByte: parts[0].FromByte}}, parts); diff != "" {
 				t.Fatal(diff)
 			}
 			for at := 1; at <= n; at++ {
@@ -326,6 +325,59 @@ func TestRowParts(t *testing.T) {
 	}
 	if rows != n || len(parts) < 3 {
 		t.Errorf("got %d rows in %d parts, want %d in some", rows, len(parts), n)
+	}
+}
+
+// What is read of a file in a bucket does not grow with the number of its parts, of splits, or of checkpoints.
+func TestRowPartsCost(t *testing.T) {
+	dir := t.TempDir()
+	const n = 12_000
+	rnd := rand.New(rand.NewPCG(1, 0))
+	var rows []visit
+	for range n {
+		page := make([]byte, 1000)
+		for i := range page {
+			page[i] = 'a' + byte(rnd.IntN(26))
+		}
+		rows = append(rows, visit{Page: string(page)})
+	}
+	writeRows(t, filepath.Join(dir, "a.avro"), Avro, rows...)
+	fn, file := rowsOf(t, "remote://"+dir+"/a.avro", 500_000)
+	defer fn.Teardown()
+	whole := fn.CreateInitialRestriction(file)
+	parts, err := fn.SplitRestriction(t.Context(), file, whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(parts) < 8 {
+		t.Fatalf("there are %d parts of %d bytes", len(parts), file.Size)
+	}
+	whole.End = n
+	for name, read := range map[string]func() int{
+		"parts": func() (rows int) {
+			for _, p := range parts {
+				rows += len(readRestriction(t, fn, file, p, func(func(float64)) {}))
+			}
+			return rows
+		},
+		"checkpoints": func() int {
+			seen := 0
+			return len(readRestriction(t, fn, file, whole, func(split func(float64)) {
+				if seen++; seen%(n/len(parts)) == 0 {
+					split(0)
+				}
+			}))
+		},
+	} {
+		before := remoteAt(dir).bytes.Load()
+		if got := read(); got != n {
+			t.Errorf("%s: got %d rows, want %d", name, got, n)
+		}
+		// Each reads its header, and the blocks of a store in which it begins and ends.
+		most := file.Size + int64(len(parts)+1)*3*rangeBlock
+		if cost := remoteAt(dir).bytes.Load() - before; cost > most {
+			t.Errorf("%s: %d bytes were read of a file of %d in %d, want at most %d", name, cost, file.Size, len(parts), most)
+		}
 	}
 }
 
@@ -398,7 +450,7 @@ func TestReadRowsDamaged(t *testing.T) {
 	content[bytes.Index(content, []byte("page 00015"))-1] = 1
 	writeFile(t, path, string(content))
 	fn, file := rowsOf(t, path, 1)
-	rt := fn.CreateTracker(offsetrange.Restriction{End: 20})
+	rt := fn.CreateTracker(rowRange{End: 20})
 	rows := 0
 	err = fn.ProcessElement(t.Context(), fn.CreateWatermarkEstimator(0), rt, file, func(beam.EventTime, beam.X) { rows++ }, func(DeadLetter) {})
 	for _, word := range []string{"fileio.ReadRows", path, "row 15", "damaged"} {
@@ -418,7 +470,7 @@ func TestReadRowsChanged(t *testing.T) {
 			path := filepath.Join(t.TempDir(), name)
 			writeRows(t, path, f, visits(0, 30_000)...)
 			fn, file := rowsOf(t, scheme+path, 1)
-			rest := offsetrange.Restriction{End: 30_000}
+			rest := rowRange{End: 30_000}
 			rows := 0
 			change := func(beam.EventTime, beam.X) {
 				if rows++; rows == 1 {
@@ -452,7 +504,7 @@ func TestTryReadRowsRefuses(t *testing.T) {
 		{"nothing", RowsConfig{}, nil, []string{"fileio.ReadRows", "Pattern is empty", "want a struct"}},
 		{"lines", RowsConfig{Pattern: "x"}, reflect.TypeFor[string](), []string{"want a struct", "fileio.Read"}},
 		{"type", RowsConfig{Pattern: "x"}, reflect.TypeFor[unknown](), []string{"beam.RegisterType(reflect.TypeFor[fileio.unknown]())"}},
-		{"pattern", RowsConfig{Pattern: "a//b["}, reflect.TypeFor[visit](), []string{"a//b["}},
+		{"pattern", RowsConfig{Pattern: "a//b["}, reflect.TypeFor[visit](), []string{"Pattern", "\"b[\""}},
 		{"numbers", RowsConfig{Pattern: "x", Block: -1, TimeColumn: "took"}, reflect.TypeFor[visit](), []string{"negative", "field took is int8"}},
 		{"column", RowsConfig{Pattern: "x", TimeColumn: "when", EventTime: visitTime}, reflect.TypeFor[visit](), []string{"no column when", "both set"}},
 		{"closure", RowsConfig{Pattern: "x", EventTime: func(visit) (time.Time, error) { return time.Time{}, nil }}, reflect.TypeFor[visit](), []string{"closure"}},

@@ -17,9 +17,9 @@ import (
 
 func init() {
 	blob.Register("remote", func(_ context.Context, url string) (blob.Store, error) {
-		path := strings.TrimPrefix(url, "remote://")
+		path, _, _ := strings.Cut(strings.TrimPrefix(url, "remote://"), "?")
 		dir, err := blob.OpenDir(path)
-		return remote{dir, remoteAt(path)}, err
+		return remote{dir, remoteAt(path), url}, err
 	})
 }
 
@@ -28,11 +28,16 @@ func init() {
 type remote struct {
 	blob.Store
 	*service
+	url string
 }
+
+// URL implements blob.Store.
+func (r remote) URL() string { return r.url }
 
 // service is what the stores of one folder have in common.
 type service struct {
-	opens atomic.Int64 // Requests to read.
+	opens atomic.Int64 // Requests to read,
+	bytes atomic.Int64 // and what was read.
 	fail  atomic.Int64 // How many of the next requests fail,
 	lose  atomic.Int64 // and how many that create succeed, but do not say so.
 }
@@ -65,7 +70,7 @@ var patience = attempt.Loop{First: time.Millisecond, Most: time.Millisecond, Cla
 // Open implements blob.Store.
 func (r remote) Open(ctx context.Context, o blob.Object, offset int64) (io.ReadCloser, error) {
 	r.opens.Add(1)
-	return patience.Reader(ctx, attempt.Source{
+	in, err := patience.Reader(ctx, attempt.Source{
 		What: o.Key, Timeout: time.Minute, Fail: func(err error) error { return err },
 		Open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
 			if err := busy(&r.fail); err != nil {
@@ -74,6 +79,20 @@ func (r remote) Open(ctx context.Context, o blob.Object, offset int64) (io.ReadC
 			return r.Store.Open(ctx, o, offset)
 		},
 	}, offset)
+	return counting{in, &r.bytes}, err
+}
+
+// counting counts what is read.
+type counting struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+// Read implements io.Reader.
+func (c counting) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 // Create implements blob.Store.

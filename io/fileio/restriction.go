@@ -7,6 +7,10 @@ import (
 	"math"
 	"sync/atomic"
 	"time"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/io/rtrackers/offsetrange"
+
+	"github.com/hornbeam-dev/hornbeam/io/fileio/internal/format"
 )
 
 // Restriction is the part of a file whose records start in [Start, End), in bytes after decompression.
@@ -101,6 +105,59 @@ func (t *tracker) GetRestriction() any { return t.rest }
 
 // IsBounded implements sdf.BoundableRTracker.
 func (t *tracker) IsBounded() bool { return true }
+
+// rowRange is the part [Start, End) of the rows of a file.
+type rowRange struct {
+	Start, End int64
+
+	// The block at FromByte begins with FromRow, at or before Start: what is before it need not be read.
+	FromRow, FromByte int64
+}
+
+func (r rowRange) from() format.Mark { return format.Mark{Row: r.FromRow, Byte: r.FromByte} }
+
+// rowClaim is a row, and the block that it is in or behind.
+type rowClaim struct {
+	row  int64
+	mark format.Mark
+}
+
+// rowTracker tracks a rowRange. A residual begins with the block of the last claim.
+type rowTracker struct {
+	*offsetrange.Tracker
+	mark format.Mark
+}
+
+func newRowTracker(r rowRange) *rowTracker {
+	return &rowTracker{offsetrange.NewTracker(offsetrange.Restriction{Start: r.Start, End: r.End}), r.from()}
+}
+
+// TryClaim takes a rowClaim.
+func (t *rowTracker) TryClaim(pos any) bool {
+	c := pos.(rowClaim)
+	ok := t.Tracker.TryClaim(c.row)
+	if ok {
+		t.mark = c.mark
+	}
+	return ok
+}
+
+// TrySplit implements sdf.RTracker.
+func (t *rowTracker) TrySplit(fraction float64) (primary, residual any, err error) {
+	_, residual, err = t.Tracker.TrySplit(fraction)
+	if residual != nil {
+		residual = t.rows(residual)
+	}
+	return t.GetRestriction(), residual, err
+}
+
+// GetRestriction implements sdf.RTracker.
+func (t *rowTracker) GetRestriction() any { return t.rows(t.Tracker.GetRestriction()) }
+
+func (t *rowTracker) rows(rest any) rowRange {
+	r := rest.(offsetrange.Restriction)
+	return rowRange{Start: r.Start, End: r.End, FromRow: t.mark.Row, FromByte: t.mark.Byte}
+}
 
 // estimator implements sdf.WatermarkEstimator; a split reads it while the record loop writes it.
 type estimator struct {

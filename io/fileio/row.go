@@ -3,7 +3,9 @@
 package fileio
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"strconv"
@@ -63,6 +65,10 @@ func (r *rows) Setup() error {
 
 // encode emits the row of an element; shardBy, if it is not nil, chooses the shard instead of it.
 func (r *rows) encode(ctx context.Context, at beam.EventTime, element any, shardBy []byte, emit func(string, []byte), dead func(DeadLetter)) {
+	if r.WriteConfig.Window > 0 && at < 0 { // The SDK puts it into a window that does not hold it.
+		r.refuse(ctx, dead, DeadLetter{Code: CodeBadTime, Error: "the event time is before 1970, where windows begin, or the element has none", Bytes: written(element)})
+		return
+	}
 	row, err := r.codec.Row(element)
 	if err != nil {
 		r.refuse(ctx, dead, DeadLetter{Code: CodeBadRow, Error: err.Error(), Bytes: written(element)})
@@ -92,8 +98,18 @@ func written(element any) []byte {
 	case []byte:
 		return e
 	default:
-		return fmt.Appendf(nil, "%+v", e)
+		return asJSON(e)
 	}
+}
+
+// asJSON is a struct in a dead letter. One that JSON has no words for, as NaN, or would change, as text that is not UTF-8,
+// is printed.
+func asJSON(element any) []byte {
+	b, err := json.Marshal(element)
+	if err != nil || bytes.Contains(b, []byte(`\ufffd`)) {
+		return fmt.Appendf(nil, "%+v", element)
+	}
+	return b
 }
 
 // elementFn takes elements of any type.

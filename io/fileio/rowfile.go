@@ -96,7 +96,7 @@ func (f *rowFile) seek(row int64) error {
 	return nil
 }
 
-func (f *rowFile) parts(size int64) ([]int64, error) {
+func (f *rowFile) parts(size int64) ([]format.Mark, error) {
 	parts, err := f.rows.Parts(size)
 	if err != nil {
 		return nil, f.fail(err)

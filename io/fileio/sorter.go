@@ -14,18 +14,23 @@ import (
 	"github.com/hornbeam-dev/hornbeam/io/blob"
 )
 
-// sorter orders rows with bounded memory: what exceeds the limit lies in sorted runs on disk.
+// sorter orders rows with bounded memory and files: what exceeds the limit lies in sorted runs on disk.
 type sorter struct {
 	spool func() (*blob.Spool, error) // Makes room for a run.
 	limit int
 
 	rows   [][]byte
 	size   int
-	spools []*blob.Spool
+	levels [][]*blob.Spool // Runs; one of a level is made of fanIn runs of the level before.
 }
 
 // rowOverhead is what a row costs in memory beside its bytes.
 const rowOverhead = 48
+
+const (
+	fanIn     = 64      // Runs that become one, and more than a level keeps.
+	runBuffer = 1 << 16 // Bytes of a run that are written or read at once.
+)
 
 func (s *sorter) add(row []byte) error {
 	s.rows = append(s.rows, bytes.Clone(row))
@@ -33,38 +38,91 @@ func (s *sorter) add(row []byte) error {
 	if s.size < s.limit {
 		return nil
 	}
-	return s.spill()
+	m, err := newMerge(s.inMemory())
+	if err == nil {
+		err = s.keep(0, m)
+	}
+	clear(s.rows)
+	s.rows, s.size = s.rows[:0], 0
+	return err
 }
 
-func (s *sorter) spill() error {
+func (s *sorter) inMemory() *run {
+	slices.SortFunc(s.rows, bytes.Compare)
+	return &run{rest: s.rows}
+}
+
+// keep writes rows as a run of a level. A level that is full becomes a run of the next one.
+func (s *sorter) keep(level int, rows *merge) error {
+	if level == len(s.levels) {
+		s.levels = append(s.levels, nil)
+	}
 	spool, err := s.spool()
 	if err != nil {
 		return err
 	}
-	s.spools = append(s.spools, spool)
-	slices.SortFunc(s.rows, bytes.Compare)
-	w := bufio.NewWriterSize(spool, 1<<18)
-	for _, row := range s.rows {
+	s.levels[level] = append(s.levels[level], spool)
+	if err := writeRun(spool, rows); err != nil || len(s.levels[level]) < fanIn {
+		return err
+	}
+	m, err := newMerge(runsIn(s.levels[level])...)
+	if err == nil {
+		err = s.keep(level+1, m)
+	}
+	if err != nil {
+		return err
+	}
+	full := s.levels[level]
+	s.levels[level] = nil
+	return discard(full)
+}
+
+func writeRun(spool *blob.Spool, rows *merge) error {
+	w := bufio.NewWriterSize(spool, runBuffer)
+	for row, ok := rows.row(); ok; row, ok = rows.row() {
 		if _, err := w.Write(binary.AppendUvarint(nil, uint64(len(row)))); err != nil {
 			return err
 		}
 		if _, err := w.Write(row); err != nil {
 			return err
 		}
+		if err := rows.skip(); err != nil {
+			return err
+		}
 	}
-	clear(s.rows)
-	s.rows, s.size = s.rows[:0], 0
 	return w.Flush()
+}
+
+func runsIn(spools []*blob.Spool) (runs []*run) {
+	for _, spool := range spools {
+		c := spool.Content("")
+		runs = append(runs, &run{file: bufio.NewReaderSize(io.NewSectionReader(c.File, 0, c.Size), runBuffer)})
+	}
+	return runs
 }
 
 // sorted returns the rows in order. No row can be added after it.
 func (s *sorter) sorted() (*merge, error) {
-	slices.SortFunc(s.rows, bytes.Compare)
-	runs := []*run{{rest: s.rows}}
-	for _, spool := range s.spools {
-		c := spool.Content("")
-		runs = append(runs, &run{file: bufio.NewReaderSize(io.NewSectionReader(c.File, 0, c.Size), 1<<16)})
+	return newMerge(append(runsIn(slices.Concat(s.levels...)), s.inMemory())...)
+}
+
+// close gives the space of the runs back.
+func (s *sorter) close() error { return discard(slices.Concat(s.levels...)) }
+
+func discard(spools []*blob.Spool) error {
+	var errs []error
+	for _, spool := range spools {
+		errs = append(errs, spool.Discard())
 	}
+	return errors.Join(errs...)
+}
+
+// merge goes through runs in the order of their rows.
+type merge struct {
+	runs runHeap
+}
+
+func newMerge(runs ...*run) (*merge, error) {
 	m := &merge{}
 	for _, r := range runs {
 		ok, err := r.next()
@@ -77,20 +135,6 @@ func (s *sorter) sorted() (*merge, error) {
 	}
 	heap.Init(&m.runs)
 	return m, nil
-}
-
-// close gives the space of the runs back.
-func (s *sorter) close() error {
-	var errs []error
-	for _, spool := range s.spools {
-		errs = append(errs, spool.Discard())
-	}
-	return errors.Join(errs...)
-}
-
-// merge goes through runs in the order of their rows.
-type merge struct {
-	runs runHeap
 }
 
 // row is the next row, which is valid until skip; there is none at the end.

@@ -38,7 +38,8 @@ type source struct {
 // path is what a Record calls a file.
 func (s source) path(file sourceFile) string {
 	if strings.Contains(s.URL(), "://") {
-		return s.URL() + "/" + file.Key
+		place, _, _ := strings.Cut(s.URL(), "?") // Without options.
+		return place + "/" + file.Key
 	}
 	return path.Join(s.URL(), file.Key)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window/trigger"
 )
 
-// inWindows puts elements into the windows of cfg, if it has any.
+// inWindows puts rows into the windows of cfg, if it has any. They are of 1970 or later.
 func inWindows(s beam.Scope, cfg WriteConfig, col beam.PCollection) (beam.PCollection, error) {
 	if cfg.Window == 0 {
 		return col, nil

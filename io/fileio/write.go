@@ -53,18 +53,18 @@ func tryWrite(s beam.Scope, cfg WriteConfig, col beam.PCollection) (Written, err
 	if err := errors.Join(append(cfg.problems(col.WindowingStrategy()), err, tryOpen(cfg.URL))...); err != nil {
 		return Written{}, err
 	}
-	windowed, err := inWindows(s, cfg, col)
-	if err != nil {
-		return Written{}, err
-	}
 	encoder := rows{WriteConfig: cfg, Type: beam.EncodedType{T: t}}
 	var fn any = &elementFn{Rows: encoder}
 	if keyed {
 		fn = &keyedFn{Rows: encoder}
 	}
-	encoded, dead := beam.ParDo2(s, fn, windowed)
+	encoded, dead := beam.ParDo2(s, fn, col)
+	windowed, err := inWindows(s, cfg, encoded)
+	if err != nil {
+		return Written{}, err
+	}
 	where := place{URL: cfg.URL, JobID: cfg.JobID}
-	files := beam.ParDo(s, &filesFn{Place: where, WriteConfig: cfg, Type: encoder.Type}, beam.GroupByKey(s, encoded))
+	files := beam.ParDo(s, &filesFn{Place: where, WriteConfig: cfg, Type: encoder.Type}, beam.GroupByKey(s, windowed))
 	if cfg.Complete {
 		if err := writeManifests(s, cfg, files); err != nil {
 			return Written{}, err

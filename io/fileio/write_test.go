@@ -7,6 +7,8 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -23,6 +25,8 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/teststream"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/hornbeam-dev/hornbeam/io/blob"
 )
 
 func init() {
@@ -109,10 +113,10 @@ func TestWriteShards(t *testing.T) {
 	dir := t.TempDir()
 	var lines []any
 	for i := range 1000 {
-		lines = append(lines, fmt.Sprintf("line %04d", i))
+		lines = append(lines, fmt.Sprintf("line %04d ", i)+strings.Repeat(".", 7000))
 	}
 	p, s := beam.NewPipelineWithRoot()
-	w := Write(s, WriteConfig{URL: dir, Shards: 3, Memory: 4000}, beam.Create(s, append(lines, "two\nlines")...))
+	w := Write(s, WriteConfig{URL: dir, Shards: 3, Memory: 1 << 20}, beam.Create(s, append(lines, "two\nlines")...))
 	passert.Equals(s, beam.ParDo(s, code, w.Dead), "BAD_ROW:0@0 9")
 	ptest.RunAndValidate(t, p)
 	var got []string
@@ -125,7 +129,7 @@ func TestWriteShards(t *testing.T) {
 		got = append(got, shard...)
 	}
 	slices.Sort(got)
-	if len(files) != 3 || len(got) != 1000 || got[0] != "line 0000" || got[999] != "line 0999" {
+	if len(files) != 3 || len(got) != 1000 || !strings.HasPrefix(got[0], "line 0000") || !strings.HasPrefix(got[999], "line 0999") {
 		t.Errorf("got %d files and %d lines, want 3 and 1000", len(files), len(got))
 	}
 }
@@ -156,7 +160,7 @@ func TestWriteParts(t *testing.T) {
 	}
 	slices.Reverse(lines)
 	p, s := beam.NewPipelineWithRoot()
-	w := Write(s, WriteConfig{URL: dir, Prefix: "x", TargetSize: 1000, Memory: 1000}, beam.Create(s, lines...))
+	w := Write(s, WriteConfig{URL: dir, Prefix: "x", TargetSize: 1000}, beam.Create(s, lines...))
 	passert.Equals(s, beam.ParDo(s, key, w.Files), keys...)
 	result := ptest.RunAndValidate(t, p)
 	if diff := cmp.Diff(want, list(t, dir)); diff != "" {
@@ -190,6 +194,29 @@ func TestWriteTyped(t *testing.T) {
 		files := list(t, c.cfg.URL)
 		if got := files[c.name]; len(files) != 1 || !strings.HasPrefix(got, c.begins) {
 			t.Errorf("got files %v, want %s with %q…", slices.Collect(maps.Keys(files)), c.name, c.begins)
+		}
+	}
+}
+
+// The dead letter of a struct says what its pointers point to.
+func TestWrittenElement(t *testing.T) {
+	type priced struct {
+		Shop  *string
+		Price float64
+	}
+	for _, c := range []struct {
+		element any
+		want    string
+	}{
+		{priced{ptr("<s>"), 1}, `{"Shop":"\u003cs\u003e","Price":1}`},
+		{priced{nil, math.NaN()}, "{Shop:<nil> Price:NaN}"},
+		{sale{Country: "\xff"}, "{Unix:0 Country:\xff Shop:<nil>}"},
+		{sale{Country: "\ufffd"}, `{"unix":0,"country":"` + "\ufffd" + `"}`},
+		{"text", "text"},
+		{[]byte{0xff}, "\xff"},
+	} {
+		if got := string(written(c.element)); got != c.want {
+			t.Errorf("%T: got %q, want %q", c.element, got, c.want)
 		}
 	}
 }
@@ -272,6 +299,81 @@ func events(t *testing.T, steps ...any) teststream.Config {
 
 type watermark time.Duration
 
+// A group that breaks off leaves nothing.
+func TestWriteBreaksOff(t *testing.T) {
+	dir := t.TempDir()
+	fn := &filesFn{Place: place{URL: dir}, WriteConfig: WriteConfig{URL: dir, Memory: 100}.withDefaults(), Type: beam.EncodedType{T: reflect.TypeFor[string]()}}
+	if err := fn.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer fn.Teardown()
+	n := 0
+	rows := func(row *[]byte) bool {
+		if n++; n == 10 {
+			if files := list(t, dir); len(files) < 2 {
+				t.Errorf("there are the runs %v, want some", files)
+			}
+			panic("the stream is broken")
+		}
+		*row = []byte("row")
+		return true
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is lost")
+			}
+		}()
+		_ = fn.ProcessElement(t.Context(), beam.PaneInfo{}, window.GlobalWindow{}, "0", rows, func(File) { t.Error("a file of some rows") })
+	}()
+	if files := list(t, dir); len(files) > 0 {
+		t.Errorf("left are %v", files)
+	}
+}
+
+func TestSorter(t *testing.T) {
+	dir, open, most := t.TempDir(), 0, 0
+	s := &sorter{limit: 100, spool: func() (*blob.Spool, error) {
+		open++
+		return blob.NewSpool(dir)
+	}}
+	rnd := rand.New(rand.NewPCG(1, 0))
+	var want []string
+	for range 2*fanIn*fanIn + 3 { // Two rows are a run.
+		row := fmt.Sprintf("%03d", rnd.IntN(1000))
+		want = append(want, row)
+		if err := s.add([]byte(row)); err != nil {
+			t.Fatal(err)
+		}
+		kept := 0
+		for _, level := range s.levels {
+			kept += len(level)
+		}
+		most = max(most, kept)
+	}
+	if runs := fanIn*fanIn + 1; open != runs+runs/fanIn+1 || most >= 2*fanIn {
+		t.Errorf("%d runs were written, and %d kept at once", open, most)
+	}
+	m, err := s.sorted()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for row, ok := m.row(); ok; row, ok = m.row() {
+		got = append(got, string(row))
+		if err := m.skip(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+	if err := s.close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWriteEarlyAndLate(t *testing.T) {
 	dir := t.TempDir()
 	p, s := beam.NewPipelineWithRoot()
@@ -292,6 +394,20 @@ func TestWriteEarlyAndLate(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, list(t, dir)); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
+	}
+}
+
+// Windows begin in 1970, and no element is in one that does not hold it.
+func TestWriteBefore1970(t *testing.T) {
+	dir := t.TempDir()
+	p, s := beam.NewPipelineWithRoot()
+	lines := beam.ParDo(s, stamp, beam.Create(s, "-1 a", "-90 b", "0 c", "59 d", "-99999999999 e"))
+	w := Write(s, WriteConfig{URL: dir, Window: time.Minute, Complete: true}, lines)
+	passert.Equals(s, beam.ParDo(s, letterCode, w.Dead), "BAD_TIME", "BAD_TIME", "BAD_TIME")
+	ptest.RunAndValidate(t, p)
+	files := list(t, dir)
+	if got := files[minute(0, "part-W-00000-of-00001.jsonl")]; got != "0 c\n59 d\n" || len(files) != 2 {
+		t.Errorf("got files %v", files)
 	}
 }
 
@@ -341,10 +457,10 @@ func TestWriteRefuses(t *testing.T) {
 		{"scheme", WriteConfig{URL: "ftp://host/x"}, lines, []string{"no store is registered for ftp://"}},
 		{"all at once", WriteConfig{
 			URL: "d", Prefix: "_x/y", JobID: "a\nb", Early: time.Second, Lateness: -1, Late: time.Nanosecond, Shards: -1, TargetSize: -1, Memory: -1,
-			Partition: []string{"week", "hour", "hour"}, Zone: "Mars/Olympus", Fields: []string{"country"},
+			Partition: []string{"week", "hour", "hour"}, Zone: "Mars/Olympus", Fields: []string{"country", ".x"},
 		}, lines, []string{
 			"has a slash", "begins with \"_\"", "JobID must be one line", "Early is 1s, but Window is 0", "Lateness is -1ns", "Late is 1ns",
-			"Shards is -1", "TargetSize is -1", "Memory is -1", `"week"`, `"hour" twice`, "Mars/Olympus", "no column country",
+			"Shards is -1", "TargetSize is -1", "Memory is -1", `"week"`, `"hour" twice`, "Mars/Olympus", "no column country", "begins with a dot",
 		}},
 		{"late", WriteConfig{URL: "d", Window: time.Hour, Late: time.Minute}, lines, []string{"Lateness is 0"}},
 		{"column", WriteConfig{URL: "d", Fields: []string{"town"}}, sales, []string{"no column town"}},

@@ -34,11 +34,12 @@ type avroReader struct {
 	read avroRead
 	skip avroSkip
 
-	row  int64 // The next one.
-	left int64 // Rows in the block that are not read.
-	rows decoder
-	err  error
-	torn bool // After an error that is not one of a row, nobody knows where in the file this is.
+	row   int64 // The next one.
+	left  int64 // Rows in the block that are not read.
+	block Mark  // Where it begins, if some are left.
+	rows  decoder
+	err   error
+	torn  bool // After an error that is not one of a row, nobody knows where in the file this is.
 }
 
 func newAvroReader(file io.ReaderAt, size int64, t reflect.Type, columns []Column) (Reader, error) {
@@ -134,8 +135,8 @@ func (r *avroReader) element() (element any, err error) {
 	v := reflect.New(r.t).Elem()
 	row := r.rows
 	err = r.read(&r.rows, v)
-	if r.rows.bad {
-		return nil, errDamaged
+	if failure := r.rows.failure(); failure != nil {
+		return nil, failure
 	}
 	if err != nil {
 		r.rows = row // SeekToRow passes over it.
@@ -152,7 +153,7 @@ func (r *avroReader) SeekToRow(row int64) (err error) {
 		return fmt.Errorf("there is no row %d", row)
 	}
 	if row < r.row || r.torn {
-		r.row, r.left, r.next = 0, 0, r.first
+		r.SkipTo(Mark{})
 	}
 	r.err, r.torn = nil, false
 	for r.row < row || r.left == 0 {
@@ -165,8 +166,8 @@ func (r *avroReader) SeekToRow(row int64) (err error) {
 			continue
 		}
 		r.skip(&r.rows)
-		if r.rows.bad {
-			return errDamaged
+		if err := r.rows.failure(); err != nil {
+			return err
 		}
 		r.row++
 		r.left--
@@ -183,6 +184,7 @@ func (r *avroReader) enter(row int64) error {
 	if err != nil {
 		return err
 	}
+	at := r.next
 	r.next = b.end
 	if row >= r.row+b.count {
 		r.row += b.count
@@ -200,7 +202,7 @@ func (r *avroReader) enter(row int64) error {
 			return fmt.Errorf("decompress block: %w", err)
 		}
 	}
-	r.rows, r.left = decoder{row: block}, b.count
+	r.rows, r.left, r.block = decoder{row: block}, b.count, Mark{r.row, at}
 	return nil
 }
 
@@ -235,11 +237,11 @@ func (r *avroReader) blockAt(offset, rows int64) (b avroSpan, err error) {
 	return b, nil
 }
 
-func (r *avroReader) Parts(size int64) ([]int64, error) {
-	parts, rows, begin := []int64{0}, int64(0), r.first
+func (r *avroReader) Parts(size int64) ([]Mark, error) {
+	parts, rows, begin := []Mark{{Byte: r.first}}, int64(0), r.first
 	for at := r.first; at < r.size; {
-		if at-begin >= size && rows > parts[len(parts)-1] {
-			parts, begin = append(parts, rows), at
+		if at-begin >= size && rows > parts[len(parts)-1].Row {
+			parts, begin = append(parts, Mark{rows, at}), at
 		}
 		b, err := r.blockAt(at, rows)
 		if err != nil {
@@ -247,7 +249,21 @@ func (r *avroReader) Parts(size int64) ([]int64, error) {
 		}
 		rows, at = rows+b.count, b.end
 	}
-	return append(parts, rows), nil
+	return append(parts, Mark{rows, r.size}), nil
+}
+
+func (r *avroReader) Mark() Mark {
+	if r.left == 0 {
+		return Mark{r.row, r.next}
+	}
+	return r.block
+}
+
+func (r *avroReader) SkipTo(m Mark) {
+	if m.Byte < r.first || m.Byte > r.size || m.Row < 0 {
+		m = Mark{Byte: r.first}
+	}
+	r.row, r.left, r.next, r.err, r.torn = m.Row, 0, m.Byte, nil, false
 }
 
 func (r *avroReader) Close() error {

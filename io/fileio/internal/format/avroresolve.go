@@ -255,6 +255,10 @@ func (s avroSchemas) skip(n *avro.SchemaNode) avroSkip {
 	made := new(avroSkip)
 	s.skips[n] = made
 	*made = s.newSkip(n)
+	if len(n.Fields) > 0 || len(n.Branches) > 0 || n.Items != nil || n.Values != nil {
+		flat := *made
+		*made = func(d *decoder) { d.nested(flat) }
+	}
 	return *made
 }
 

@@ -53,10 +53,7 @@ func (c csvCodec) Row(element any) ([]byte, error) {
 		return nil, fmt.Errorf("element is %T, want %v", element, c.t)
 	}
 	if row, ok := record(element); ok {
-		if err := checkRecord(row); err != nil {
-			return nil, err
-		}
-		return row, nil
+		return row, checkRecord(row)
 	}
 	v := reflect.ValueOf(element)
 	var row, text []byte
@@ -96,8 +93,8 @@ func appendField(row []byte, i int, text []byte) []byte {
 
 // checkRecord tells what keeps a row from being exactly one record of RFC 4180.
 func checkRecord(row []byte) error {
-	if len(row) == 0 {
-		return errors.New("the record is an empty line, which readers skip")
+	if err := checkEnds(row); err != nil {
+		return err
 	}
 	for {
 		if row[0] == '"' {

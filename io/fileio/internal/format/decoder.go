@@ -4,16 +4,46 @@ package format
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 )
 
 // decoder reads Avro's binary encoding from the front. After a failure it is bad, and reads zeros.
 type decoder struct {
-	row []byte
-	bad bool
+	row   []byte
+	bad   bool
+	depth int // Of the datum that is passed over, in records, lists, maps and unions.
 }
 
 func (d *decoder) fail() { d.row, d.bad = nil, true }
+
+// deepest is how many levels a datum may have. A schema can hold itself, so that each byte of a file may be a level, and
+// no program survives the end of its stack.
+const deepest = 10_000
+
+var errDeep = fmt.Errorf("a value has more than %d levels", deepest)
+
+// failure is why the decoder is bad.
+func (d *decoder) failure() error {
+	switch {
+	case d.depth > deepest:
+		return errDeep
+	case d.bad:
+		return errDamaged
+	}
+	return nil
+}
+
+// nested passes over a datum that may hold others. After a failure the depth stays what it was there.
+func (d *decoder) nested(skip avroSkip) {
+	if d.depth++; d.depth > deepest {
+		d.fail()
+		return
+	}
+	if skip(d); !d.bad {
+		d.depth--
+	}
+}
 
 func (d *decoder) long() int64 {
 	v, n := binary.Varint(d.row)

@@ -48,10 +48,7 @@ func (c jsonCodec) Row(element any) ([]byte, error) {
 		return nil, fmt.Errorf("element is %T, want %v", element, c.t)
 	}
 	if row, ok := record(element); ok {
-		if bytes.IndexByte(row, '\n') >= 0 {
-			return nil, errors.New("the record holds a line end and would become two; write compact JSON")
-		}
-		return row, nil
+		return row, checkLine(row)
 	}
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)

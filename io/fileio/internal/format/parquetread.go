@@ -166,11 +166,11 @@ func (r *parquetReader) SeekToRow(row int64) (err error) {
 	return err
 }
 
-func (r *parquetReader) Parts(size int64) ([]int64, error) {
-	parts, rows, bytes := []int64{0}, int64(0), int64(0)
+func (r *parquetReader) Parts(size int64) ([]Mark, error) {
+	parts, rows, bytes := []Mark{{}}, int64(0), int64(0)
 	for i, g := range r.groups {
-		if bytes >= size && rows > parts[len(parts)-1] {
-			parts, bytes = append(parts, rows), 0
+		if bytes >= size && rows > parts[len(parts)-1].Row {
+			parts, bytes = append(parts, Mark{Row: rows}), 0
 		}
 		n := g.NumRows()
 		if n < 0 || n > math.MaxInt64-rows {
@@ -179,8 +179,13 @@ func (r *parquetReader) Parts(size int64) ([]int64, error) {
 		rows += n
 		bytes += r.sizes[i]
 	}
-	return append(parts, rows), nil
+	return append(parts, Mark{Row: rows}), nil
 }
+
+// Mark is nothing: SeekToRow finds every row by the index of the file.
+func (r *parquetReader) Mark() Mark { return Mark{} }
+
+func (r *parquetReader) SkipTo(Mark) {}
 
 func (r *parquetReader) Close() error {
 	r.err = errClosed

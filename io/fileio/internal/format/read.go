@@ -16,11 +16,23 @@ type Reader interface {
 	Read() (any, error)
 	// SeekToRow makes row the next one, counted from 0. Behind the last one there is io.EOF.
 	SeekToRow(row int64) error
-	// Parts cuts the file where it is cheap to begin: at blocks of Avro and row groups of Parquet. It returns the rows
-	// at which parts of at least size bytes begin, from 0, and at last the number of rows. What is next for Read stays.
-	Parts(size int64) ([]int64, error)
+	// Parts cuts the file where it is cheap to begin: at blocks of Avro and row groups of Parquet. It returns the marks
+	// at which parts of at least size bytes begin, from row 0, and at last one with the number of rows. What is next for
+	// Read stays.
+	Parts(size int64) ([]Mark, error)
+	// Mark is where it is cheap to begin for the row that is next.
+	Mark() Mark
+	// SkipTo makes the row of a mark of this file the next one, without a look at what is before it. It is to be
+	// followed by SeekToRow.
+	SkipTo(m Mark)
 	// Close frees what the reader holds. The file stays open.
 	Close() error
+}
+
+// Mark is where a block of rows begins. The zero one is the beginning of the file.
+type Mark struct {
+	Row  int64 // The first one of the block.
+	Byte int64 // Of Avro: the offset of the block. Parquet has an index of its row groups.
 }
 
 // RowError says what is wrong with one row, as a null that its field cannot hold. The rows behind it can be read.

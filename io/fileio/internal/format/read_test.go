@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/twmb/avro"
+	"github.com/twmb/avro/ocf"
 )
 
 // elements reads a file to its end.
@@ -366,16 +368,33 @@ func TestParts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(parts) <= want || size > 1 && len(parts) != 2 || parts[0] != 0 || parts[len(parts)-1] != 3500 || !slices.IsSorted(parts) {
-				t.Errorf("format %d: parts of %d bytes: %v", f, size, parts)
+			var rows []int64
+			for _, m := range parts {
+				rows = append(rows, m.Row)
+				r.SkipTo(m)
+				if err := r.SeekToRow(m.Row); err != nil {
+					t.Fatal(err)
+				}
+				if e, err := r.Read(); m.Row == 3500 && err != io.EOF || m.Row < 3500 && (err != nil || e.(numbered).N != int(m.Row)) {
+					t.Errorf("format %d: at %+v: %v, %v", f, m, e, err)
+				}
+			}
+			if len(rows) <= want || size > 1 && len(rows) != 2 || rows[0] != 0 || rows[len(rows)-1] != 3500 || !slices.IsSorted(rows) {
+				t.Errorf("format %d: parts of %d bytes: %v", f, size, rows)
 			}
 			if f == Parquet && size == 1 {
-				if diff := cmp.Diff([]int64{0, 1000, 2000, 3000, 3500}, parts); diff != "" {
+				if diff := cmp.Diff([]int64{0, 1000, 2000, 3000, 3500}, rows); diff != "" {
 					t.Error(diff)
 				}
 			}
 		}
-		if e, err := r.Read(); err != nil || e.(numbered).N != 0 {
+		if err := r.SeekToRow(7); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Parts(1); err != nil {
+			t.Fatal(err)
+		}
+		if e, err := r.Read(); err != nil || e.(numbered).N != 7 {
 			t.Errorf("format %d: after Parts: %v, %v", f, e, err)
 		}
 		if err := r.Close(); err != nil {
@@ -385,8 +404,56 @@ func TestParts(t *testing.T) {
 		if r, err = NewReader(f, bytes.NewReader(empty), int64(len(empty)), reflect.TypeFor[numbered]()); err != nil {
 			t.Fatal(err)
 		}
-		if parts, err := r.Parts(1); err != nil || !slices.Equal(parts, []int64{0, 0}) {
+		if parts, err := r.Parts(1); err != nil || len(parts) != 2 || parts[0].Row != 0 || parts[1].Row != 0 {
 			t.Errorf("format %d: parts of an empty file: %v, %v", f, parts, err)
 		}
 	}
+}
+
+// A value that a column does not name may hold itself as often as the file is long: it is an error, and not the end of
+// the stack.
+func TestDeepValues(t *testing.T) {
+	for next, level := range map[string]string{
+		`["null","Node"]`:                 "\x02",
+		`{"type":"array","items":"Node"}`: "\x02",
+		`{"type":"map","values":"Node"}`:  "\x02\x00",
+		`["null",{"type":"record","name":"In","fields":[{"name":"a","type":["null",{"type":"array","items":["null","Node"]}]}]}]`: "\x02\x02\x02\x02",
+	} {
+		schema := `{"type":"record","name":"Row","fields":[{"name":"Skipped","type":{"type":"record","name":"Node","fields":[{"name":"next","type":` +
+			next + `}]}},{"name":"N","type":"long"}]}`
+		for levels, want := range map[int]error{1000: nil, 8 << 20: errDeep} {
+			// Each level of a list or map ends with an empty block, of which as many zeros follow as can be needed.
+			row := append(bytes.Repeat([]byte(level), levels), make([]byte, 4*1000)...)
+			content := avroFile(t, schema, row)
+			_, err := elements[struct{ N int64 }](Avro, content)
+			if !errors.Is(err, want) {
+				t.Errorf("%s, %d levels: got %v, want %v", next, levels, err, want)
+			}
+		}
+	}
+}
+
+// avroFile is a file of one block that is compressed.
+func avroFile(t *testing.T, schema string, rows []byte) []byte {
+	t.Helper()
+	parsed, err := avro.Parse(schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	codec, err := ocf.ZstdCodec(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	w, err := ocf.NewWriter(&out, parsed, ocf.WithCodec(codec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(rows); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
 }

@@ -74,7 +74,7 @@ func TestTextFiles(t *testing.T) {
 		{"CSV", file(t, CSV, None, someCards...), "id,country,at,amount,Note\n" +
 			`1,DE,1969-12-31T23:59:59.999999Z,1.5,"<a> ""b"", c"` + "\n" +
 			"-2,,2018-04-01T00:00:00Z,0,\"two\nlines\"\n"},
-		{"JSON records", file(t, JSONLines, None, `{"a": 1}`, ``), "{\"a\": 1}\n\n"},
+		{"JSON records", file(t, JSONLines, None, `{"a": 1}`, `[]`), "{\"a\": 1}\n[]\n"},
 		{"CSV records", file(t, CSV, None, []byte("a,\"b\n\"\"c\"\"\","), []byte(",")), "a,\"b\n\"\"c\"\"\",\n,\n"},
 		{"CSV of one null", file(t, CSV, None, struct{ A *int }{}), "A\n\"\"\n"},
 		{"no rows", file[card](t, CSV, Usual), "id,country,at,amount,Note\n"},
@@ -119,6 +119,10 @@ func TestRowsThatAreRefused(t *testing.T) {
 		want    string
 	}{
 		{JSONLines, "a\nb", "line end"},
+		{JSONLines, "", "empty line"},
+		{JSONLines, "a\r", "ends with \\r"},
+		{JSONLines, []byte("\ufeffa"), "U+FEFF"},
+		{CSV, "\ufeffa", "U+FEFF"},
 		{JSONLines, text{S: "\xff"}, "not UTF-8"},
 		{JSONLines, text{F: math.NaN()}, "unsupported value"},
 		{CSV, "", "empty line"},
