@@ -49,7 +49,7 @@ type client struct {
 	users   int
 	closing *time.Timer
 
-	away outage.Service // The brokers; a read of them goes on in other bundles.
+	away outage.Services // The partitions; a read of one goes on in other bundles.
 
 	mu    sync.Mutex // Guards parts.
 	parts map[partKey]*partState
@@ -183,16 +183,21 @@ func isPermanent(err error) bool {
 	return errors.As(err, &broker) && !broker.Retriable
 }
 
-// patiently repeats an action while its error may pass, for at most the timeout. It returns outage.ErrStopped when
-// stop, which may be nil, says so between two attempts.
-func (c *client) patiently(ctx context.Context, timeout time.Duration, stop func() bool, act func(context.Context) error) error {
-	err := c.away.Do(ctx, outage.Patience{
+// patiently repeats what is asked of a service while its error may pass, for at most the timeout. It returns
+// outage.ErrStopped when stop, which may be nil, says so between two attempts.
+func patiently(ctx context.Context, from *outage.Service, timeout time.Duration, stop func() bool, act func(context.Context) error) error {
+	err := from.Do(ctx, outage.Patience{
 		Timeout: timeout, Attempt: attemptTimeout, Longest: time.Second, Permanent: isPermanent, Stop: stop,
 	}, act)
 	if err == nil || isPermanent(err) || errors.Is(err, outage.ErrStopped) {
 		return err
 	}
-	return fmt.Errorf("kafkaio: brokers %s: %w", c.brokers, err)
+	return fmt.Errorf("%s: %w", from.Name, err)
+}
+
+// of is the service that answers for a partition, or for what else of a topic is named.
+func (c *client) of(topic, what string) *outage.Service {
+	return c.away.Of("kafkaio: brokers " + c.brokers + ", topic " + topic + ", " + what)
 }
 
 // locate finds the leader of a partition. A topic with another id is another topic.

@@ -58,7 +58,7 @@ func (l *lister) Teardown() {
 // list returns the partitions from number known on. Those beyond the first list are read from their beginning.
 func (l *lister) list(ctx context.Context, known int32) (parts []partition, err error) {
 	begin := time.Now()
-	err = l.client.patiently(ctx, l.Timeout, nil, func(ctx context.Context) error {
+	err = patiently(ctx, l.client.of(l.Topic, "its partitions"), l.Timeout, nil, func(ctx context.Context) error {
 		parts, err = l.tryList(ctx, known)
 		if errors.Is(err, kerr.UnknownTopicOrPartition) && time.Since(begin) > newTopicTakes {
 			return permanentError{err}

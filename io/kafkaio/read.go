@@ -274,7 +274,8 @@ func (r *reader) read(ctx context.Context, in *reading) (done bool, err error) {
 
 func (r *reader) fetch(ctx context.Context, in *reading, rest Restriction, pos int64) (b *batch, err error) {
 	options := fetchOptions{bytes: r.FetchBytes, uncommitted: r.ReadUncommitted}
-	err = r.client.patiently(ctx, r.Timeout, in.rt.IsDone, func(ctx context.Context) error {
+	partition := r.client.of(rest.Topic, fmt.Sprintf("partition %d", rest.Partition))
+	err = patiently(ctx, partition, r.Timeout, in.rt.IsDone, func(ctx context.Context) error {
 		b, err = r.client.fetch(ctx, rest, pos, options)
 		return err
 	})
@@ -367,7 +368,8 @@ func (r *reader) decode(ctx context.Context, rec Record) (out Record, letter *De
 	if r.registry == nil || rec.Tombstone {
 		return rec, nil, nil
 	}
-	err = r.client.patiently(ctx, r.Timeout, nil, func(ctx context.Context) error {
+	registry := &outage.Service{Name: "kafkaio: the schema registry"} // Nothing interrupts a wait for it.
+	err = patiently(ctx, registry, r.Timeout, nil, func(ctx context.Context) error {
 		out, letter, err = r.registry.decode(ctx, rec)
 		return err
 	})

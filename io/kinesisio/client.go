@@ -48,7 +48,7 @@ var clients = struct {
 type client struct {
 	where place
 	api   *kinesis.Client
-	away  outage.Service // The service; a read of it goes on in other bundles.
+	away  outage.Services // The shards; a read of one goes on in other bundles.
 
 	mu     sync.Mutex // Guards what follows.
 	paces  map[string]time.Time
@@ -137,16 +137,16 @@ func isPermanent(err error) bool {
 	return errors.As(err, &gone) || errors.As(err, &sure) || permanent[code(err)]
 }
 
-// patiently repeats an action while its error may pass, for at most the timeout. It returns outage.ErrStopped when
-// stop, which may be nil, says so between two attempts.
-func (c *client) patiently(ctx context.Context, timeout time.Duration, stop func() bool, act func(context.Context) error) error {
-	err := c.away.Do(ctx, outage.Patience{
-		Timeout: timeout, Attempt: attemptTimeout, Longest: longestWait, Permanent: isPermanent, Stop: stop,
-	}, act)
+// patiently repeats what is asked about a part of the stream while its error may pass, as patience says, which
+// needs a timeout. It returns outage.ErrStopped when patience says so between two attempts.
+func (c *client) patiently(ctx context.Context, about string, p outage.Patience, act func(context.Context) error) error {
+	p.Attempt, p.Longest, p.Permanent = attemptTimeout, longestWait, isPermanent
+	asked := c.away.Of(fmt.Sprintf("kinesisio: %v, %s", c.where, about))
+	err := asked.Do(ctx, p, act)
 	if err == nil || isPermanent(err) || errors.Is(err, outage.ErrStopped) {
 		return err
 	}
-	return fmt.Errorf("kinesisio: %v: %w", c.where, err)
+	return fmt.Errorf("%s: %w", asked.Name, err)
 }
 
 // pace waits until a shard may be read again.
@@ -418,7 +418,7 @@ func Check(ctx context.Context, cfg ReadConfig) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	err = c.patiently(ctx, checkPatience, nil, func(ctx context.Context) error {
+	err = c.patiently(ctx, "its shards", outage.Patience{Timeout: checkPatience}, func(ctx context.Context) error {
 		_, err := c.factsAnew(ctx)
 		return err
 	})

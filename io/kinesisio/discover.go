@@ -14,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+
+	"github.com/hornbeam-dev/hornbeam/io/internal/outage"
 )
 
 // listFn finds the shards with which a read begins. What comes after them is found by reading them.
@@ -42,7 +44,7 @@ func (f *listFn) ProcessElement(ctx context.Context, _ []byte, emit func(Restric
 }
 
 func (f *listFn) list(ctx context.Context) (rests []Restriction, err error) {
-	err = f.client.patiently(ctx, f.Timeout, nil, func(ctx context.Context) error {
+	err = f.client.patiently(ctx, "its shards", outage.Patience{Timeout: f.Timeout}, func(ctx context.Context) error {
 		rests, err = f.tryList(ctx)
 		return err
 	})

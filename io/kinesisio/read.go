@@ -234,7 +234,7 @@ func (r *reader) read(ctx context.Context, in *reading) (done bool, err error) {
 // step reads once from a part, and tells whether there is more to read.
 func (r *reader) step(ctx context.Context, in *reading, rest Restriction, p Part) (more bool, err error) {
 	var b *batch
-	err = r.patiently(ctx, in, func(ctx context.Context) error {
+	err = r.patiently(ctx, in, "shard "+p.Shard, func(ctx context.Context) error {
 		b, err = r.client.get(ctx, p, rest.Created, r.FetchRecords, r.ReadGap)
 		return err
 	})
@@ -257,7 +257,7 @@ func (r *reader) step(ctx context.Context, in *reading, rest Restriction, p Part
 		return true, r.finish(in, p, nil)
 	case b.iterator == "":
 		var next []Part
-		err := r.patiently(ctx, in, func(ctx context.Context) error {
+		err := r.patiently(ctx, in, "what follows shard "+p.Shard, func(ctx context.Context) error {
 			next, err = r.client.successors(ctx, p, b.children)
 			return err
 		})
@@ -282,8 +282,8 @@ func (r *reader) step(ctx context.Context, in *reading, rest Restriction, p Part
 	return false, nil
 }
 
-func (r *reader) patiently(ctx context.Context, in *reading, act func(context.Context) error) error {
-	return r.client.patiently(ctx, r.Timeout, in.rt.IsDone, act)
+func (r *reader) patiently(ctx context.Context, in *reading, about string, act func(context.Context) error) error {
+	return r.client.patiently(ctx, about, outage.Patience{Timeout: r.Timeout, Stop: in.rt.IsDone}, act)
 }
 
 // finish gives the rest of a part to those that follow it.
@@ -298,7 +298,7 @@ func (r *reader) finish(in *reading, p Part, next []Part) error {
 // skip goes on with the earliest record there is.
 func (r *reader) skip(ctx context.Context, in *reading, p Part, gone *goneError) error {
 	var next []Part
-	err := r.patiently(ctx, in, func(ctx context.Context) (err error) {
+	err := r.patiently(ctx, in, "what is left of shard "+p.Shard, func(ctx context.Context) (err error) {
 		next, err = r.client.earliest(ctx, p)
 		return err
 	})

@@ -11,6 +11,7 @@ import (
 	"time"
 )
 
+// failure is an answer that is an error.
 type failure struct{ code, message string }
 
 type object = map[string]any
@@ -41,7 +42,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.calls[op]++
-	fault := s.fault(op)
+	fault := s.fault(op, in.ShardId)
 	now := s.now()
 	var out object
 	var bad *failure
@@ -68,9 +69,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(out) // The client sees an answer that is cut off.
 }
 
-func (s *Server) fault(op string) Fault {
+func (s *Server) fault(op, shard string) Fault {
 	for _, f := range s.faults {
-		if (f.Op == "" || f.Op == op) && f.Times > 0 {
+		if (f.Op == "" || f.Op == op) && (f.Shard == "" || f.Shard == shard) && f.Times > 0 {
 			f.Times--
 			return *f
 		}

@@ -61,6 +61,7 @@ type record struct {
 // Fault is something that goes wrong with one operation, Times times.
 type Fault struct {
 	Op     string // The name of the operation; empty: every one.
+	Shard  string // The shard that is asked for; empty: every one. Not of GetRecords.
 	Times  int
 	Code   string // The error that is answered, and nothing is done.
 	Status int    // Instead of Code: the status of an answer without a body.
@@ -68,7 +69,7 @@ type Fault struct {
 	Refuse int    // PutRecords: every Refuse-th record is refused.
 }
 
-// Start starts a server that ends with the test. It sets the environment that the AWS SDK needs.
+// Start starts a server that ends with the test. The AWS SDK needs the variables of Environment to talk to it.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	s := &Server{streams: map[string]*stream{}, calls: map[string]int{}, pageSize: 1000}
@@ -260,5 +261,3 @@ func (st *stream) shard(id string) *shard {
 	}
 	return nil
 }
-
-// failure is an answer that is an error.
