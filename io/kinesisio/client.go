@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	attemptTimeout = 10 * time.Second // After which one request counts as failed.
-	longestWait    = 2 * time.Second  // Between two attempts.
+	attemptTimeout = 10 * time.Second       // After which one request counts as failed.
+	longestWait    = 2 * time.Second        // Between two attempts.
+	readGap        = 200 * time.Millisecond // Between two reads of a shard, which Kinesis allows to all readers together.
 )
 
 // place is where a stream is.

@@ -190,7 +190,7 @@ func (c ReadConfig) withDefaults() (ReadConfig, error) {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&c.IdleAfter, 10 * time.Second}, {&c.MaxAhead, 5 * time.Minute}, {&c.Timeout, time.Minute}, {&c.ReadGap, 200 * time.Millisecond}} {
+	}{{&c.IdleAfter, 10 * time.Second}, {&c.MaxAhead, 5 * time.Minute}, {&c.Timeout, time.Minute}, {&c.ReadGap, readGap}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
