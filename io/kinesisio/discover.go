@@ -30,8 +30,16 @@ type listFn struct {
 
 // Setup implements a DoFn.
 func (f *listFn) Setup(ctx context.Context) (err error) {
-	f.client, err = connect(ctx, f.Place)
+	f.client, err = clients.acquire(ctx, f.Place)
 	return err
+}
+
+// Teardown implements a DoFn.
+func (f *listFn) Teardown() {
+	if f.client != nil {
+		clients.release(f.client)
+		f.client = nil
+	}
 }
 
 // ProcessElement emits the restrictions of the read.

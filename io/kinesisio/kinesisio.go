@@ -180,7 +180,7 @@ type ReadConfig struct {
 	Timeout      time.Duration // How long the service may be away or refuse before the bundle fails; 60 s.
 	FetchRecords int32         // What one read of a shard asks for; 2,000, at most 10,000.
 	Turn         time.Duration // How long shards are read before they rest, though there is more; 0: no bound. For runners that do not interrupt a source. Not in a bounded read.
-	ReadGap      time.Duration // The least time between two reads of one shard in a process; 200 ms, as Kinesis allows 5 a second to all readers together.
+	ReadGap      time.Duration // The least time between two reads of one shard in a process; 200 ms, as Kinesis allows 5 a second to all readers together; at most 10 s.
 }
 
 // closureName matches the names that the compiler gives to functions without one, and to method values.
@@ -207,6 +207,9 @@ func (c ReadConfig) withDefaults() (ReadConfig, error) {
 	}
 	if c.OutOfOrder < 0 || c.MaxBehind < 0 || c.Timeout < 0 || c.ReadGap < 0 || c.Turn < 0 {
 		errs = append(errs, errors.New("OutOfOrder, MaxBehind, Timeout, Turn and ReadGap must not be negative"))
+	}
+	if c.ReadGap > maxReadGap {
+		errs = append(errs, fmt.Errorf("ReadGap is %v: want at most %v", c.ReadGap, maxReadGap))
 	}
 	if c.FetchRecords < 1 || c.FetchRecords > 10_000 {
 		errs = append(errs, fmt.Errorf("FetchRecords is %d: want 1 to 10000", c.FetchRecords))

@@ -163,7 +163,7 @@ func TestFromSequence(t *testing.T) {
 // srvTime is the service's clock.
 func srvTime(t *testing.T, srv *fake.Server) time.Time {
 	t.Helper()
-	c, err := connect(t.Context(), place{Endpoint: srv.URL, Stream: "s"})
+	c, err := clients.acquire(t.Context(), place{Endpoint: srv.URL, Stream: "s"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +284,7 @@ type shards struct {
 
 func newShards(srv *fake.Server) *shards {
 	s := &shards{srv: srv}
-	c, err := connect(context.Background(), place{Endpoint: srv.URL, Stream: "s"})
+	c, err := clients.acquire(context.Background(), place{Endpoint: srv.URL, Stream: "s"})
 	if err != nil {
 		panic(err)
 	}

@@ -226,8 +226,16 @@ func (f *writeFn) Setup(ctx context.Context) (err error) {
 	f.written = beam.NewCounter(namespace, "records_written")
 	f.sent = beam.NewCounter(namespace, "kinesis_records_written")
 	f.again = beam.NewCounter(namespace, "records_sent_again")
-	f.client, err = connect(ctx, f.Place)
+	f.client, err = clients.acquire(ctx, f.Place)
 	return err
+}
+
+// Teardown implements a DoFn.
+func (f *writeFn) Teardown() {
+	if f.client != nil {
+		clients.release(f.client)
+		f.client = nil
+	}
 }
 
 // StartBundle implements a DoFn.
