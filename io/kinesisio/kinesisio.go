@@ -51,7 +51,8 @@
 // The watermark of a restriction is the least of those of its shards. That of a shard is its latest event time less
 // OutOfOrder; one that is caught up and has been quiet for IdleAfter follows the clock of the worker instead:
 // the time of the read that found nothing, less one second for records on their way and OutOfOrder. A shard
-// with records yet to read is never idle, however slow, and a child begins with the watermark of its parent.
+// with records yet to read is never idle, however slow, and a child begins with the watermark of its parent, or the
+// least of both.
 // After a restart the watermark stays where it was and the wait for idleness begins anew.
 package kinesisio
 
