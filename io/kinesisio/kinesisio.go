@@ -19,6 +19,15 @@
 // that Kinesis cannot hold is a dead letter. PutRecords gives no order: the records of a key may
 // change places when the service refuses some of them.
 //
+// Marks are right only if the runner keeps state and what a Reshuffle has passed on, once committed, the same on every
+// retry, and never goes back behind it. Hornbeam does. Elsewhere they lose records: a state that goes back behind what
+// was sent gives the same numbers to other records, and Read with Dedupe drops those as repeats though it has never
+// seen them. Neither side can find out. So
+//
+//   - set Unmarked on Flink, which goes back to its last checkpoint after a failure, and on any runner of which you do
+//     not know. Then readers see repeats, and nothing is lost.
+//   - do not go on with an older copy of a job's state. Start the job anew: its writers are then new ones.
+//
 // # The mark
 //
 // The data of a user record that Write sends is, with integers in big-endian order:
@@ -32,7 +41,6 @@
 // and then the data as it was given to Write. Data that does not begin with a whole and consistent header has no
 // mark. A lane is a part of the hash keys, of equal size, so that one lane is in one shard or a few. The number is
 // given in a stateful step, and a durable boundary (Reshuffle) lies between that step and the one that sends.
-// That is durable where the runner commits at a Reshuffle.
 //
 // # Shards that split and merge
 //
