@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,8 +20,11 @@ import (
 )
 
 const (
-	attemptTimeout = 10 * time.Second // After which one request counts as failed.
-	longestWait    = 2 * time.Second  // Between two attempts.
+	attemptTimeout = 10 * time.Second       // After which one request counts as failed.
+	longestWait    = 2 * time.Second        // Between two attempts.
+	keepUnused     = time.Minute            // After which a client that nobody uses is dropped.
+	readGap        = 200 * time.Millisecond // Between two reads of a shard, which Kinesis allows to all readers together.
+	maxReadGap     = 10 * time.Second       // Two failures must not be so far apart that package outage takes them for two outages.
 )
 
 // place is where a stream is.
@@ -38,22 +42,28 @@ func (p place) String() string {
 	return text
 }
 
-// clients are shared by all DoFns of a process. They hold no connection that would have to be closed.
-var clients = struct {
-	mu sync.Mutex // Guards of.
+// clients are shared by all DoFns of a process.
+var clients = pool{of: map[place]*client{}}
+
+// pool holds one client per stream.
+type pool struct {
+	mu sync.Mutex // Guards of, and the users and the dropping of its clients.
 	of map[place]*client
-}{of: map[place]*client{}}
+}
 
 // client reads and writes one stream.
 type client struct {
 	where place
 	api   *kinesis.Client
-	away  outage.Services // The shards; a read of one goes on in other bundles.
 
-	mu     sync.Mutex // Guards what follows.
-	paces  map[string]time.Time
+	users    int
+	dropping *time.Timer
+
+	away outage.Services // The shards; a read of one goes on in other bundles.
+
+	mu     sync.Mutex           // Guards what follows.
+	paces  map[string]time.Time // When a shard may be read next.
 	parts  map[partID]*partState
-	behind map[partID]int64 // Milliseconds behind the latest record, as last seen.
 	stream *streamFacts
 }
 
@@ -69,14 +79,53 @@ type streamFacts struct {
 	retention time.Duration
 }
 
-// connect returns the client of a stream. The first call looks for the region; credentials are looked for by the
-// first request.
-func connect(ctx context.Context, where place) (*client, error) {
-	clients.mu.Lock()
-	defer clients.mu.Unlock()
-	if c := clients.of[where]; c != nil {
-		return c, nil
+// acquire returns the client of a stream; each call needs one to release. The first one looks for the region;
+// credentials are looked for by the first request.
+func (p *pool) acquire(ctx context.Context, where place) (*client, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.of[where]
+	if c == nil {
+		var err error
+		if c, err = newClient(ctx, where); err != nil {
+			return nil, err
+		}
+		p.of[where] = c
 	}
+	if c.dropping != nil {
+		c.dropping.Stop()
+		c.dropping = nil
+	}
+	c.users++
+	return c, nil
+}
+
+// release drops a client that nobody has used for keepUnused. It holds no connection that would have to be closed.
+func (p *pool) release(c *client) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.users--; c.users > 0 {
+		return
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(keepUnused, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if c.dropping == timer && p.of[c.where] == c {
+			delete(p.of, c.where)
+		}
+	})
+	c.dropping = timer
+}
+
+// known returns the client of a stream, or nil if there is none.
+func (p *pool) known(where place) *client {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.of[where]
+}
+
+func newClient(ctx context.Context, where place) (*client, error) {
 	var options []func(*config.LoadOptions) error
 	if where.Region != "" {
 		options = append(options, config.WithRegion(where.Region))
@@ -94,9 +143,7 @@ func connect(ctx context.Context, where place) (*client, error) {
 			o.BaseEndpoint = aws.String(where.Endpoint)
 		}
 	})
-	c := &client{where: where, api: api, paces: map[string]time.Time{}, parts: map[partID]*partState{}, behind: map[partID]int64{}}
-	clients.of[where] = c
-	return c, nil
+	return &client{where: where, api: api, paces: map[string]time.Time{}, parts: map[partID]*partState{}}, nil
 }
 
 // forget drops the clients, as a new process would begin; for tests.
@@ -149,17 +196,40 @@ func (c *client) patiently(ctx context.Context, about string, p outage.Patience,
 	return fmt.Errorf("%s: %w", asked.Name, err)
 }
 
-// pace waits until a shard may be read again.
-func (c *client) pace(ctx context.Context, shard string, gap time.Duration) {
-	c.mu.Lock()
-	now := time.Now()
-	at := c.paces[shard]
-	if at.Before(now) {
-		at = now
+// lookAgain is how often a wait for a turn looks whether it is over.
+const lookAgain = 100 * time.Millisecond
+
+// pace waits until a part may be read, if that needs a request: each read of a shard is a turn. It returns
+// outage.ErrStopped when stop says so. A wait that ends early has taken no turn from the others.
+func (c *client) pace(ctx context.Context, p Part, gap time.Duration, stop func() bool) error {
+	if c.lastOf(p).remains() {
+		return nil
 	}
-	c.paces[shard] = at.Add(gap)
-	c.mu.Unlock()
-	outage.Pause(ctx, at.Sub(now))
+	for {
+		wait := c.takeTurn(p.Shard, gap)
+		if wait <= 0 {
+			return nil
+		}
+		outage.Pause(ctx, min(wait, lookAgain))
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if stop() {
+			return outage.ErrStopped
+		}
+	}
+}
+
+// takeTurn takes a turn of a shard, or returns how long there is none.
+func (c *client) takeTurn(shard string, gap time.Duration) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	wait := c.paces[shard].Sub(now)
+	if wait <= 0 {
+		c.paces[shard] = now.Add(gap)
+	}
+	return wait
 }
 
 // facts asks for the time of the stream's creation and how long it keeps records.
@@ -226,12 +296,17 @@ type batch struct {
 	now      time.Time // By the service's clock, to the second.
 }
 
-// from returns b without its first records.
+// from returns b without its first records, which it does not keep in memory.
 func (b *batch) from(i int) *batch {
 	rest := *b
-	rest.records = b.records[i:]
+	if rest.records = nil; i < len(b.records) {
+		rest.records = slices.Clone(b.records[i:])
+	}
 	return &rest
 }
+
+// remains tells whether what comes next is known without a request.
+func (b *batch) remains() bool { return b != nil && (len(b.records) > 0 || b.iterator == "") }
 
 // goneError says that the stream may no longer have a place.
 type goneError struct {
@@ -252,16 +327,16 @@ func (e *goneError) Error() string {
 		"keep records longer, or set PositionGone to GoneSkipsTo to go on with the earliest and a counted gap", e.where, e.part.Shard, at, e.reason)
 }
 
-// get asks once for records of a part. What it returns is returned again until reached says that it was taken.
-func (c *client) get(ctx context.Context, p Part, created int64, limit int32, gap time.Duration) (*batch, error) {
+// get asks once for records of a part, when it is its turn. What it returns is returned again until reached says that
+// it was taken.
+func (c *client) get(ctx context.Context, p Part, created int64, limit int32) (*batch, error) {
 	if err := c.checkCreated(ctx, created); err != nil {
 		return nil, err
 	}
 	last := c.lastOf(p)
-	if last != nil && (len(last.records) > 0 || last.iterator == "") {
+	if last.remains() {
 		return last, nil
 	}
-	c.pace(ctx, p.Shard, gap)
 	b := &batch{sent: time.Now()}
 	var iterator string
 	if last != nil {
@@ -293,9 +368,6 @@ func (c *client) get(ctx context.Context, p Part, created int64, limit int32, ga
 		b.unsure = false
 	}
 	c.reached(p.id(), p.At, b)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.behind[p.id()] = b.behind
 	return b, nil
 }
 
@@ -394,39 +466,9 @@ func (c *client) secondsBehind(parts []Part) float64 {
 	defer c.mu.Unlock()
 	var most int64
 	for _, p := range parts {
-		most = max(most, c.behind[p.id()])
+		if s := c.parts[p.id()]; s != nil {
+			most = max(most, s.last.behind)
+		}
 	}
 	return float64(most) / 1000
-}
-
-// checkTimeout is how long Check waits for an answer, and checkPatience for how long it asks again when there is none,
-// or the service is busy.
-const (
-	checkTimeout  = 10 * time.Second
-	checkPatience = 2 * time.Second
-)
-
-// Check says whether the service answers and has the stream of a ReadConfig. It is for programs that want to tell
-// their user before a pipeline begins; Read and Write do not need it.
-func Check(ctx context.Context, cfg ReadConfig) error {
-	if err := checkStream(cfg.Stream, cfg.Region, cfg.Endpoint); err != nil {
-		return fmt.Errorf("kinesisio: %w", err)
-	}
-	c, err := connect(ctx, place{cfg.Region, cfg.Endpoint, cfg.Stream})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	err = c.patiently(ctx, "its shards", outage.Patience{Timeout: checkPatience}, func(ctx context.Context) error {
-		_, err := c.factsAnew(ctx)
-		return err
-	})
-	switch {
-	case code(err) == "ResourceNotFoundException":
-		return fmt.Errorf("kinesisio: %v does not exist; create it first: %w", c.where, err)
-	case err != nil:
-		return fmt.Errorf("kinesisio: no answer for %v; are the endpoint, the region and the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID …) right? (%w)", c.where, err)
-	}
-	return nil
 }

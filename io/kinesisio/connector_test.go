@@ -133,7 +133,8 @@ func refusals(t *testing.T) []iotest.Refusal {
 		}, Want: []string{"kinesisio.Write", "stream", "1 to 128"}},
 		{Name: "user and password in the address", Try: ofURL("kinesis://ann:SECRET@s"), Want: []string{"AWS_PROFILE"}},
 		{Name: "user and password in the endpoint", Try: ofURL("kinesis://s?endpoint=https://ann:SECRET@kinesis.example.com"), Want: []string{"AWS_PROFILE"}},
-		{Name: "parameter mistyped", Try: ofURL("kinesis://s?secret=SECRET"), Want: []string{"secret: not a parameter"}},
+		{Name: "parameter mistyped", Try: ofURL("kinesis://s?secret=SECRET"), Want: []string{"none of region, endpoint, from, to"}},
+		{Name: "parameter whose name is a secret", Try: ofURL("kinesis://s?region=ab&SECRET"), Want: []string{"none of region, endpoint, from, to"}},
 		{Name: "parameter badly escaped", Try: ofURL("kinesis://s?secret=%zzSECRET"), Want: []string{"NAME=VALUE"}},
 	}
 }

@@ -30,8 +30,16 @@ type listFn struct {
 
 // Setup implements a DoFn.
 func (f *listFn) Setup(ctx context.Context) (err error) {
-	f.client, err = connect(ctx, f.Place)
+	f.client, err = clients.acquire(ctx, f.Place)
 	return err
+}
+
+// Teardown implements a DoFn.
+func (f *listFn) Teardown() {
+	if f.client != nil {
+		clients.release(f.client)
+		f.client = nil
+	}
 }
 
 // ProcessElement emits the restrictions of the read.
@@ -64,12 +72,12 @@ func (f *listFn) tryList(ctx context.Context) ([]Restriction, error) {
 	if err != nil {
 		return nil, err
 	}
-	from := f.From
+	from, holder := f.From, ""
 	switch from.Kind {
 	case "latest":
 		from = AtTime(now)
 	case "sequence":
-		if from.Millis, err = c.find(ctx, shards, from.Sequence); err != nil {
+		if holder, from.Millis, err = c.find(ctx, shards, from.Sequence); err != nil {
 			return nil, err
 		}
 	}
@@ -99,7 +107,7 @@ func (f *listFn) tryList(ctx context.Context) ([]Restriction, error) {
 		if from.Kind == "time" || from.Kind == "sequence" {
 			p.At = Place{Kind: "time", Millis: from.Millis, Seen: needed(from.Millis, now, facts.retention)}
 		}
-		if from.Kind == "sequence" && holds(shards, p.Shard, from.Sequence) {
+		if p.Shard == holder {
 			p.At = Place{Kind: "sequence", Sequence: from.Sequence, Seen: from.Millis}
 		}
 		rests = append(rests, Restriction{Stream: f.Place.Stream, Created: facts.created, End: end, Parts: []Part{p}})
@@ -116,43 +124,65 @@ func needed(from int64, began time.Time, retention time.Duration) int64 {
 	return from
 }
 
-// find returns when the record with a sequence number arrived.
-func (c *client) find(ctx context.Context, shards []types.Shard, sequence string) (int64, error) {
+// find returns the shard of the record with a sequence number, and when it arrived. A number is of one shard, and
+// Kinesis refuses it for all others. Of those whose range it lies in, that one begins closest below it.
+func (c *client) find(ctx context.Context, shards []types.Shard, sequence string) (shard string, arrived int64, err error) {
+	var candidates []types.Shard
 	for _, s := range shards {
-		id := aws.ToString(s.ShardId)
-		if !holds(shards, id, sequence) {
-			continue
+		if holds(s, sequence) {
+			candidates = append(candidates, s)
 		}
+	}
+	slices.SortFunc(candidates, func(a, b types.Shard) int { return compareSequences(firstOf(b), firstOf(a)) })
+	for _, s := range candidates {
 		it, err := c.api.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{
-			StreamName: &c.where.Stream, ShardId: &id, ShardIteratorType: types.ShardIteratorTypeAtSequenceNumber, StartingSequenceNumber: &sequence,
+			StreamName: &c.where.Stream, ShardId: s.ShardId, ShardIteratorType: types.ShardIteratorTypeAtSequenceNumber, StartingSequenceNumber: &sequence,
 		})
 		if code(err) == "InvalidArgumentException" {
 			continue
 		}
 		if err != nil {
-			return 0, err
+			return "", 0, err
 		}
-		out, err := c.api.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: it.ShardIterator, Limit: aws.Int32(1)})
+		found, err := c.first(ctx, it.ShardIterator)
 		if err != nil {
-			return 0, err
+			return "", 0, err
 		}
-		if len(out.Records) > 0 && aws.ToString(out.Records[0].SequenceNumber) == sequence {
-			return aws.ToTime(out.Records[0].ApproximateArrivalTimestamp).UnixMilli(), nil
+		if found != nil && aws.ToString(found.SequenceNumber) == sequence {
+			return aws.ToString(s.ShardId), aws.ToTime(found.ApproximateArrivalTimestamp).UnixMilli(), nil
 		}
 	}
-	return 0, permanentError{fmt.Errorf("kinesisio.Read: %v has no record with sequence number %s; if it had one, it was deleted by retention: start at earliest or at a time", c.where, sequence)}
+	return "", 0, permanentError{fmt.Errorf("kinesisio.Read: %v has no record with sequence number %s; if it had one, it was deleted by retention: start at earliest or at a time", c.where, sequence)}
 }
 
-// holds tells whether a sequence number lies in the range of a shard.
-func holds(shards []types.Shard, id, sequence string) bool {
-	return slices.ContainsFunc(shards, func(s types.Shard) bool {
-		if aws.ToString(s.ShardId) != id || s.SequenceNumberRange == nil {
-			return false
+// first returns the first record from an iterator on, or nil if there is none. Kinesis may answer with none though there
+// are more.
+func (c *client) first(ctx context.Context, iterator *string) (*types.Record, error) {
+	for {
+		out, err := c.api.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: iterator, Limit: aws.Int32(1)})
+		switch {
+		case err != nil:
+			return nil, err
+		case len(out.Records) > 0:
+			return &out.Records[0], nil
+		case aws.ToString(out.NextShardIterator) == "" || aws.ToInt64(out.MillisBehindLatest) == 0:
+			return nil, nil
 		}
-		first, last := aws.ToString(s.SequenceNumberRange.StartingSequenceNumber), aws.ToString(s.SequenceNumberRange.EndingSequenceNumber)
-		return compareSequences(first, sequence) <= 0 && (last == "" || compareSequences(sequence, last) <= 0)
-	})
+		iterator = out.NextShardIterator
+		outage.Pause(ctx, readGap)
+	}
 }
+
+// holds tells whether a sequence number lies in the range of a shard, as those of other shards may.
+func holds(s types.Shard, sequence string) bool {
+	if s.SequenceNumberRange == nil {
+		return false
+	}
+	last := aws.ToString(s.SequenceNumberRange.EndingSequenceNumber)
+	return compareSequences(firstOf(s), sequence) <= 0 && (last == "" || compareSequences(sequence, last) <= 0)
+}
+
+func firstOf(s types.Shard) string { return aws.ToString(s.SequenceNumberRange.StartingSequenceNumber) }
 
 // shardPart is the whole of a shard.
 func shardPart(id string, keys *types.HashKeyRange, parents ...*string) (Part, error) {

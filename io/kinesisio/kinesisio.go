@@ -19,6 +19,15 @@
 // that Kinesis cannot hold is a dead letter. PutRecords gives no order: the records of a key may
 // change places when the service refuses some of them.
 //
+// Marks are right only if the runner keeps state and what a Reshuffle has passed on, once committed, the same on every
+// retry, and never goes back behind it. Hornbeam does. Elsewhere they lose records: a state that goes back behind what
+// was sent gives the same numbers to other records, and Read with Dedupe drops those as repeats though it has never
+// seen them. Neither side can find out. So
+//
+//   - set Unmarked on Flink, which goes back to its last checkpoint after a failure, and on any runner of which you do
+//     not know. Then readers see repeats, and nothing is lost.
+//   - do not go on with an older copy of a job's state. Start the job anew: its writers are then new ones.
+//
 // # The mark
 //
 // The data of a user record that Write sends is, with integers in big-endian order:
@@ -32,7 +41,6 @@
 // and then the data as it was given to Write. Data that does not begin with a whole and consistent header has no
 // mark. A lane is a part of the hash keys, of equal size, so that one lane is in one shard or a few. The number is
 // given in a stateful step, and a durable boundary (Reshuffle) lies between that step and the one that sends.
-// That is durable where the runner commits at a Reshuffle.
 //
 // # Shards that split and merge
 //
@@ -51,7 +59,8 @@
 // The watermark of a restriction is the least of those of its shards. That of a shard is its latest event time less
 // OutOfOrder; one that is caught up and has been quiet for IdleAfter follows the clock of the worker instead:
 // the time of the read that found nothing, less one second for records on their way and OutOfOrder. A shard
-// with records yet to read is never idle, however slow, and a child begins with the watermark of its parent.
+// with records yet to read is never idle, however slow, and a child begins with the watermark of its parent, or the
+// least of both.
 // After a restart the watermark stays where it was and the wait for idleness begins anew.
 package kinesisio
 
@@ -180,7 +189,7 @@ type ReadConfig struct {
 	Timeout      time.Duration // How long the service may be away or refuse before the bundle fails; 60 s.
 	FetchRecords int32         // What one read of a shard asks for; 2,000, at most 10,000.
 	Turn         time.Duration // How long shards are read before they rest, though there is more; 0: no bound. For runners that do not interrupt a source. Not in a bounded read.
-	ReadGap      time.Duration // The least time between two reads of one shard in a process; 200 ms, as Kinesis allows 5 a second to all readers together.
+	ReadGap      time.Duration // The least time between two reads of one shard in a process; 200 ms, as Kinesis allows 5 a second to all readers together; at most 10 s.
 }
 
 // closureName matches the names that the compiler gives to functions without one, and to method values.
@@ -190,7 +199,7 @@ func (c ReadConfig) withDefaults() (ReadConfig, error) {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&c.IdleAfter, 10 * time.Second}, {&c.MaxAhead, 5 * time.Minute}, {&c.Timeout, time.Minute}, {&c.ReadGap, 200 * time.Millisecond}} {
+	}{{&c.IdleAfter, 10 * time.Second}, {&c.MaxAhead, 5 * time.Minute}, {&c.Timeout, time.Minute}, {&c.ReadGap, readGap}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -207,6 +216,9 @@ func (c ReadConfig) withDefaults() (ReadConfig, error) {
 	}
 	if c.OutOfOrder < 0 || c.MaxBehind < 0 || c.Timeout < 0 || c.ReadGap < 0 || c.Turn < 0 {
 		errs = append(errs, errors.New("OutOfOrder, MaxBehind, Timeout, Turn and ReadGap must not be negative"))
+	}
+	if c.ReadGap > maxReadGap {
+		errs = append(errs, fmt.Errorf("ReadGap is %v: want at most %v", c.ReadGap, maxReadGap))
 	}
 	if c.FetchRecords < 1 || c.FetchRecords > 10_000 {
 		errs = append(errs, fmt.Errorf("FetchRecords is %d: want 1 to 10000", c.FetchRecords))

@@ -83,7 +83,7 @@ func newReader(cfg ReadConfig) reader {
 
 // Setup implements a DoFn.
 func (r *reader) Setup(ctx context.Context) (err error) {
-	if r.client, err = connect(ctx, r.Place); err != nil {
+	if r.client, err = clients.acquire(ctx, r.Place); err != nil {
 		return err
 	}
 	r.records = beam.NewCounter(namespace, "records_read")
@@ -108,6 +108,14 @@ func (r *reader) Setup(ctx context.Context) (err error) {
 	return nil
 }
 
+// Teardown implements a DoFn.
+func (r *reader) Teardown() {
+	if r.client != nil {
+		clients.release(r.client)
+		r.client = nil
+	}
+}
+
 // CreateInitialRestriction implements a splittable DoFn.
 func (r *reader) CreateInitialRestriction(rest Restriction) Restriction { return rest }
 
@@ -115,12 +123,12 @@ func (r *reader) CreateInitialRestriction(rest Restriction) Restriction { return
 func (r *reader) SplitRestriction(_, rest Restriction) []Restriction { return []Restriction{rest} }
 
 // RestrictionSize implements a splittable DoFn: how many seconds of the stream are left, as far as this process knows.
-func (r *reader) RestrictionSize(ctx context.Context, _, rest Restriction) (float64, error) {
-	c, err := connect(ctx, r.Place) // Beam calls no Setup where it sizes restrictions.
-	if err != nil {
-		return 0, err
+// Beam calls no Setup where it sizes restrictions.
+func (r *reader) RestrictionSize(_, rest Restriction) float64 {
+	if c := clients.known(r.Place); c != nil {
+		return c.secondsBehind(rest.Parts)
 	}
-	return c.secondsBehind(rest.Parts), nil
+	return 0
 }
 
 // CreateTracker implements a splittable DoFn.
@@ -234,8 +242,10 @@ func (r *reader) read(ctx context.Context, in *reading) (done bool, err error) {
 // step reads once from a part, and tells whether there is more to read.
 func (r *reader) step(ctx context.Context, in *reading, rest Restriction, p Part) (more bool, err error) {
 	var b *batch
-	err = r.patiently(ctx, in, "shard "+p.Shard, func(ctx context.Context) error {
-		b, err = r.client.get(ctx, p, rest.Created, r.FetchRecords, r.ReadGap)
+	patience := r.patience(in)
+	patience.Before = func(ctx context.Context) error { return r.client.pace(ctx, p, r.ReadGap, in.rt.IsDone) }
+	err = r.client.patiently(ctx, "shard "+p.Shard, patience, func(ctx context.Context) error {
+		b, err = r.client.get(ctx, p, rest.Created, r.FetchRecords)
 		return err
 	})
 	var gone *goneError
@@ -257,7 +267,7 @@ func (r *reader) step(ctx context.Context, in *reading, rest Restriction, p Part
 		return true, r.finish(in, p, nil)
 	case b.iterator == "":
 		var next []Part
-		err := r.patiently(ctx, in, "what follows shard "+p.Shard, func(ctx context.Context) error {
+		err := r.client.patiently(ctx, "what follows shard "+p.Shard, r.patience(in), func(ctx context.Context) error {
 			next, err = r.client.successors(ctx, p, b.children)
 			return err
 		})
@@ -282,8 +292,9 @@ func (r *reader) step(ctx context.Context, in *reading, rest Restriction, p Part
 	return false, nil
 }
 
-func (r *reader) patiently(ctx context.Context, in *reading, about string, act func(context.Context) error) error {
-	return r.client.patiently(ctx, about, outage.Patience{Timeout: r.Timeout, Stop: in.rt.IsDone}, act)
+// patience ends with the restriction.
+func (r *reader) patience(in *reading) outage.Patience {
+	return outage.Patience{Timeout: r.Timeout, Stop: in.rt.IsDone}
 }
 
 // finish gives the rest of a part to those that follow it.
@@ -298,7 +309,7 @@ func (r *reader) finish(in *reading, p Part, next []Part) error {
 // skip goes on with the earliest record there is.
 func (r *reader) skip(ctx context.Context, in *reading, p Part, gone *goneError) error {
 	var next []Part
-	err := r.patiently(ctx, in, "what is left of shard "+p.Shard, func(ctx context.Context) (err error) {
+	err := r.client.patiently(ctx, "what is left of shard "+p.Shard, r.patience(in), func(ctx context.Context) (err error) {
 		next, err = r.client.earliest(ctx, p)
 		return err
 	})

@@ -130,10 +130,40 @@ func TestPositions(t *testing.T) {
 	}
 }
 
+// A read from the number of a record begins with it in its shard, whichever that is, and in the others with what
+// arrived when it did; answers without records do not hide it.
+func TestFromSequence(t *testing.T) {
+	srv := start(t, 4)
+	ids := []string{"shardId-000000000000", "shardId-000000000001", "shardId-000000000002", "shardId-000000000003"}
+	sequences := map[string]string{}
+	for _, round := range []string{"before ", "then ", "after "} {
+		for _, id := range ids {
+			sequences[round+id] = srv.PutIn("s", id, "k", []byte(round+id))
+		}
+		srv.Advance(time.Minute)
+	}
+	srv.Fail(fake.Fault{Op: "GetRecords", Times: 2, Empty: true})
+	for _, id := range ids {
+		cfg := readOf(srv)
+		cfg.From, cfg.MaxAhead = AtSequence(sequences["then "+id]), -1
+		r := newRun(t, cfg)
+		r.everything()
+		for name := range sequences {
+			if strings.HasPrefix(name, "then") && name != "then "+id {
+				continue // It arrived in the same millisecond, or not.
+			}
+			want := !strings.HasPrefix(name, "before")
+			if got := slices.Contains(r.got, name); got != want {
+				t.Errorf("from then in %s: read %q: %v, want %v", id, name, got, want)
+			}
+		}
+	}
+}
+
 // srvTime is the service's clock.
 func srvTime(t *testing.T, srv *fake.Server) time.Time {
 	t.Helper()
-	c, err := connect(t.Context(), place{Endpoint: srv.URL, Stream: "s"})
+	c, err := clients.acquire(t.Context(), place{Endpoint: srv.URL, Stream: "s"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +284,7 @@ type shards struct {
 
 func newShards(srv *fake.Server) *shards {
 	s := &shards{srv: srv}
-	c, err := connect(context.Background(), place{Endpoint: srv.URL, Stream: "s"})
+	c, err := clients.acquire(context.Background(), place{Endpoint: srv.URL, Stream: "s"})
 	if err != nil {
 		panic(err)
 	}

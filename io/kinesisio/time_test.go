@@ -4,7 +4,9 @@ package kinesisio
 
 import (
 	"fmt"
+	"math"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -120,4 +122,41 @@ func TestIdleEdges(t *testing.T) {
 	expect("after a stall", after(13_000).UnixMilli())
 	both(99_000)
 	expect("idle", after(96_000).UnixMilli())
+}
+
+// A part of a merged shard begins with the least watermark of those it follows, in whatever order they end and whether
+// or not it is joined.
+func TestWatermarkOfMergedShards(t *testing.T) {
+	middle := "8" + strings.Repeat("0", 31)
+	a := Part{Shard: "a", Low: strings.Repeat("0", 32), High: before(middle)}
+	b := Part{Shard: "b", Low: middle, High: strings.Repeat("f", 32)}
+	child := Part{Shard: "c", Parents: []string{"a", "b"}, At: Place{Kind: "earliest"}}
+	for name, c := range map[string]struct {
+		first, second Part
+		a, b          int64
+	}{
+		"the upper half ends first and is behind": {b, a, 100, 50},
+		"the upper half ends first and is ahead":  {b, a, 50, 100},
+		"the lower half ends first and is behind": {a, b, 50, 100},
+		"the lower half ends first and is ahead":  {a, b, 100, 50},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := newTracker(Restriction{End: math.MaxInt64, Parts: []Part{a, b}})
+			e := newEstimator(WatermarkState{Process: process})
+			e.follow(tr.now, partID{})
+			e.sawRecord(a.id(), mtime.FromMilliseconds(c.a), 0)
+			e.sawRecord(b.id(), mtime.FromMilliseconds(c.b), 0)
+			for _, ended := range []Part{c.first, c.second} {
+				next := child
+				next.Low, next.High = ended.Low, ended.High
+				if !tr.TryClaim(handOver{ended.id(), []Part{next}}) {
+					t.Fatal(tr.err)
+				}
+				e.follow(tr.now, ended.id())
+			}
+			if got := e.current(); len(tr.now) != 1 || len(got.Parts) != 1 || got.Watermark != 50 || got.Parts[0].Watermark != 50 {
+				t.Errorf("%d parts, watermark %+v, want one part with 50", len(tr.now), got)
+			}
+		})
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,7 +24,11 @@ func ParseURL(text string) (ReadConfig, error) {
 	return cfg, nil
 }
 
-// parseURL does not repeat the text in its errors: somebody may have put a password into it.
+// parameters are the names in the part of a URL after the ?.
+var parameters = []string{"region", "endpoint", "from", "to"}
+
+// parseURL does not repeat what it does not know in its errors: somebody may have put a password into it, and an & or =
+// in that makes a name of a part.
 func parseURL(text string) (cfg ReadConfig, err error) {
 	rest, ok := strings.CutPrefix(text, "kinesis://")
 	if !ok {
@@ -38,8 +43,17 @@ func parseURL(text string) (cfg ReadConfig, err error) {
 	if err != nil {
 		return cfg, errors.New("the part after ? is not NAME=VALUE&NAME=VALUE")
 	}
-	for name, v := range values {
-		if len(v) != 1 {
+	for name := range values {
+		if !slices.Contains(parameters, name) {
+			return cfg, fmt.Errorf("the part after ? holds a parameter that is none of %s", strings.Join(parameters, ", "))
+		}
+	}
+	for _, name := range parameters {
+		v := values[name]
+		switch {
+		case len(v) == 0:
+			continue
+		case len(v) > 1:
 			return cfg, fmt.Errorf("%s is given %d times", name, len(v))
 		}
 		switch name {
@@ -51,8 +65,6 @@ func parseURL(text string) (cfg ReadConfig, err error) {
 			cfg.From, err = parsePosition(v[0])
 		case "to":
 			cfg.To, err = parsePosition(v[0])
-		default:
-			err = errors.New("not a parameter")
 		}
 		if err != nil {
 			return cfg, fmt.Errorf("%s: %w", name, err)

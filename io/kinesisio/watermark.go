@@ -63,7 +63,8 @@ func (e *estimator) current() WatermarkState {
 	return state
 }
 
-// follow takes what parts there are. One that is new begins with the watermark of from, or of the restriction.
+// follow takes what parts there are, when from has ended or is empty. One that is new begins with the watermark of from,
+// or of the restriction. One that follows several, or was made of several, begins with the least of theirs.
 func (e *estimator) follow(parts []Part, from partID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -73,18 +74,28 @@ func (e *estimator) follow(parts []Part, from partID) {
 	}
 	var known []PartTime
 	for _, p := range parts {
+		next := PartTime{Shard: p.Shard, Low: p.Low, Watermark: begin}
 		if i := e.index(p.id()); i >= 0 {
-			known = append(known, e.state.Parts[i])
-		} else {
-			known = append(known, PartTime{Shard: p.Shard, Low: p.Low, Watermark: begin})
+			next = e.state.Parts[i]
+			if slices.Contains(p.Parents, from.Shard) { // It waited for from: nothing was read of it.
+				next.Watermark = min(next.Watermark, begin)
+			}
 		}
+		for _, q := range e.state.Parts {
+			if q.Shard == p.Shard && !slices.ContainsFunc(parts, func(p Part) bool { return p.id() == q.id() }) {
+				next.Watermark = min(next.Watermark, q.Watermark)
+			}
+		}
+		known = append(known, next)
 	}
 	e.state.Parts = known
 	e.move()
 }
 
+func (t PartTime) id() partID { return partID{t.Shard, t.Low} }
+
 func (e *estimator) index(id partID) int {
-	return slices.IndexFunc(e.state.Parts, func(p PartTime) bool { return partID{p.Shard, p.Low} == id })
+	return slices.IndexFunc(e.state.Parts, func(p PartTime) bool { return p.id() == id })
 }
 
 // move makes the watermark that of the part which is furthest behind.

@@ -43,7 +43,7 @@ type WriteConfig struct {
 	Endpoint string        // http:// or https://; empty: what the environment says, or Amazon's.
 	Timeout  time.Duration // How long the service may accept nothing before the bundle fails; 60 s.
 
-	Unmarked       bool  // Send the data as it is: for readers other than Read. They cannot tell repeats.
+	Unmarked       bool  // Send the data as it is: for readers other than Read, which cannot tell repeats, and on runners on which marks lose records (Delivery guarantees).
 	Aggregate      bool  // Put small records of a bundle that have the same key into one Kinesis record, as the Kinesis Producer Library does.
 	Lanes          int   // How many writers number records at once; 32. More than shards. A change is a change of the pipeline.
 	MaxRecordBytes int64 // What the stream takes as one record, key and mark included; 1 MiB, at most 10 MiB.
@@ -169,7 +169,7 @@ func (f *laneRecordFn) ProcessElement(ctx context.Context, r Record, emit func(i
 	f.sort(ctx, r, emit, dead)
 }
 
-// numberFn gives each record of a lane its mark.
+// numberFn gives each record of a lane its mark. A state that goes back behind what was sent gives a number twice.
 type numberFn struct {
 	Lane state.Value[[]byte] // The writer, and the last sequence in 8 bytes.
 }
@@ -226,8 +226,16 @@ func (f *writeFn) Setup(ctx context.Context) (err error) {
 	f.written = beam.NewCounter(namespace, "records_written")
 	f.sent = beam.NewCounter(namespace, "kinesis_records_written")
 	f.again = beam.NewCounter(namespace, "records_sent_again")
-	f.client, err = connect(ctx, f.Place)
+	f.client, err = clients.acquire(ctx, f.Place)
 	return err
+}
+
+// Teardown implements a DoFn.
+func (f *writeFn) Teardown() {
+	if f.client != nil {
+		clients.release(f.client)
+		f.client = nil
+	}
 }
 
 // StartBundle implements a DoFn.

@@ -82,7 +82,7 @@ func (s *Server) fault(op, shard string) Fault {
 func (s *Server) answer(op string, in request, fault Fault) (object, *failure) {
 	switch op {
 	case "GetRecords":
-		return s.getRecords(in)
+		return s.getRecords(in, fault)
 	case "ListShards":
 		if in.NextToken != "" {
 			in.StreamName, _, _ = strings.Cut(in.NextToken, "/")
@@ -171,7 +171,10 @@ func (s *Server) getShardIterator(st *stream, in request) (object, *failure) {
 		at = first(func(r record) bool { return seconds(r.arrival) >= in.Timestamp })
 	case "AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER":
 		n := in.StartingSequenceNumber
-		if n < sh.first || len(n) != len(sh.first) || sh.closed && (len(sh.records) == 0 || n > sh.records[len(sh.records)-1].sequence) {
+		if of := encoded(n); of != sh.id {
+			return nil, &failure{"InvalidArgumentException", fmt.Sprintf("Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s", of, sh.id)}
+		}
+		if n < sh.first || sh.closed && (len(sh.records) == 0 || n > sh.records[len(sh.records)-1].sequence) {
 			return nil, &failure{"InvalidArgumentException", "StartingSequenceNumber is invalid because it did not come from this shard"}
 		}
 		at = first(func(r record) bool {
@@ -185,7 +188,7 @@ func (s *Server) iterator(name string, sh *shard, at int) string {
 	return fmt.Sprintf("%s %s %d %d", name, sh.id, s.token, at)
 }
 
-func (s *Server) getRecords(in request) (object, *failure) {
+func (s *Server) getRecords(in request, fault Fault) (object, *failure) {
 	var name, id string
 	var token int64
 	var at int
@@ -201,6 +204,9 @@ func (s *Server) getRecords(in request) (object, *failure) {
 	to := len(sh.records)
 	if in.Limit > 0 {
 		to = min(to, at+in.Limit)
+	}
+	if fault.Empty {
+		to = at
 	}
 	records := []object{}
 	for _, r := range sh.records[at:to] {

@@ -25,7 +25,7 @@ type Server struct {
 
 	mu       sync.Mutex // Guards what follows, streams included.
 	streams  map[string]*stream
-	sequence int64
+	counted  int64
 	token    int64 // Iterators and tokens of an earlier one are expired.
 	ahead    time.Duration
 	faults   []*Fault
@@ -41,6 +41,8 @@ type stream struct {
 
 type shard struct {
 	id       string
+	number   int   // Of the id.
+	born     int64 // Larger than that of every shard before it.
 	parents  []string
 	low      *big.Int
 	high     *big.Int
@@ -67,6 +69,7 @@ type Fault struct {
 	Status int    // Instead of Code: the status of an answer without a body.
 	Lose   bool   // It is done, but the answer is lost.
 	Refuse int    // PutRecords: every Refuse-th record is refused.
+	Empty  bool   // GetRecords: the answer has no record, though there are some.
 }
 
 // Start starts a server that ends with the test. The AWS SDK needs the variables of Environment to talk to it.
@@ -96,8 +99,7 @@ func Environment(setenv func(name, value string)) {
 func (s *Server) Create(name string, shards int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := &stream{created: s.now().Add(time.Duration(s.sequence) * time.Millisecond), retention: 24}
-	s.sequence++
+	st := &stream{created: s.now().Add(time.Duration(s.count()) * time.Millisecond), retention: 24}
 	width := new(big.Int).Div(new(big.Int).Lsh(big.NewInt(1), 128), big.NewInt(int64(shards)))
 	for i := range shards {
 		low := new(big.Int).Mul(width, big.NewInt(int64(i)))
@@ -229,12 +231,28 @@ func (s *Server) add(st *stream, low, high *big.Int, parents ...string) {
 		n, _ = strconv.Atoi(strings.TrimPrefix(st.shards[len(st.shards)-1].id, "shardId-"))
 		n++
 	}
-	st.shards = append(st.shards, &shard{id: fmt.Sprintf("shardId-%012d", n), parents: parents, low: low, high: high, first: s.next()})
+	st.shards = append(st.shards, &shard{id: fmt.Sprintf("shardId-%012d", n), parents: parents, low: low, high: high, born: s.count(), number: n})
+	sh := st.shards[len(st.shards)-1]
+	sh.first = s.next(sh)
 }
 
-func (s *Server) next() string {
-	s.sequence++
-	return fmt.Sprintf("495%053d", s.sequence)
+func (s *Server) count() int64 {
+	s.counted++
+	return s.counted
+}
+
+// next is a sequence number of a shard. Like those of Kinesis, it begins with when the shard was made and ends with
+// which one it is, so that the numbers of two shards do not tell which record came first.
+func (s *Server) next(sh *shard) string {
+	return fmt.Sprintf("495%012d%029d%012d", sh.born, s.count(), sh.number)
+}
+
+// encoded is the name of the shard of a sequence number, or empty.
+func encoded(sequence string) string {
+	if len(sequence) != 56 {
+		return ""
+	}
+	return "shardId-" + sequence[44:]
 }
 
 func (s *Server) put(st *stream, key, explicit string, data []byte) (id, sequence string) {
@@ -245,7 +263,7 @@ func (s *Server) put(st *stream, key, explicit string, data []byte) (id, sequenc
 	}
 	for _, sh := range st.shards {
 		if !sh.closed && sh.low.Cmp(hash) <= 0 && hash.Cmp(sh.high) <= 0 {
-			sequence = s.next()
+			sequence = s.next(sh)
 			sh.records = append(sh.records, record{sequence, s.now(), key, slices.Clone(data)})
 			return sh.id, sequence
 		}
