@@ -100,16 +100,13 @@ func newOutline(cfg WriteConfig, t reflect.Type) (outline, error) {
 		extension = codec.Extension()
 	}
 	// A store's URL ends with what its keys begin with, so that no more of them is counted than there is.
-	room := maxKey - len(cfg.URL) - len(cfg.Prefix) - nameRoom - len(extension)
+	room := blob.MaxKey - len(cfg.URL) - len(cfg.Prefix) - nameRoom - len(extension)
 	folders, err := newFolders(cfg, t, room)
 	if err != nil {
 		errs = append(errs, err)
 	}
 	if room < 0 {
-		errs = append(errs, fmt.Errorf("URL has %d bytes, which leaves no room for names: stores take keys of %d", len(cfg.URL), maxKey))
+		errs = append(errs, fmt.Errorf("URL has %d bytes, which leaves no room for names: stores take keys of %d", len(cfg.URL), blob.MaxKey))
 	}
 	return outline{codec: codec, folders: folders}, errors.Join(errs...)
 }
-
-// maxKey is the longest key that stores take, in bytes.
-const maxKey = 1024

@@ -50,7 +50,7 @@ func (p *place) Teardown() error {
 func (p *place) create(ctx context.Context, key string, spool *blob.Spool) (blob.Content, error) {
 	c := spool.Content(commitID(p.JobID, key))
 	_, err := p.store.Create(ctx, key, c)
-	if errors.Is(err, blob.ErrConflict) {
+	if errors.Is(err, blob.ErrConflict) && !errors.Is(err, blob.ErrOtherBytes) { // That says what to do.
 		err = fmt.Errorf("%w: the place holds another job's results, or the input of this job has changed; "+
 			"move the files away or name another place", err)
 	}
