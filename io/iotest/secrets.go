@@ -123,7 +123,7 @@ func keepsSecret(tb testing.TB, build func() *beam.Pipeline) error {
 	return err
 }
 
-// checkSecrets reads with the secret, and with a wrong one, which is as secret.
+// checkSecrets reads with a secret that is needed, which nobody else sees.
 func checkSecrets(tb testing.TB, c Source) {
 	if c.Secured == nil {
 		return
