@@ -15,6 +15,7 @@ import (
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
 
 	"github.com/hornbeam-dev/hornbeam/integration/connectors/faults"
 	"github.com/hornbeam-dev/hornbeam/integration/connectors/gcstest"
@@ -140,13 +141,16 @@ func (s *streams) Lines(place string) ([]string, error) {
 	}
 	defer os.RemoveAll(dir)
 	p, scope := beam.NewPipelineWithRoot()
-	records, _ := kinesisio.Read(scope, kinesisio.ReadConfig{
+	records, unread := kinesisio.Read(scope, kinesisio.ReadConfig{
 		Stream: place, Region: "us-east-1", Endpoint: s.srv.URL,
 		From: kinesisio.Earliest(), To: kinesisio.Latest(), Dedupe: !s.raw,
 	})
-	if _, err := fileio.TryWrite(scope, fileio.WriteConfig{URL: dir}, beam.ParDo(scope, data, records)); err != nil {
+	written, err := fileio.TryWrite(scope, fileio.WriteConfig{URL: dir}, beam.ParDo(scope, data, records))
+	if err != nil {
 		return nil, err
 	}
+	passert.Empty(scope, unread)
+	passert.Empty(scope, written.Dead)
 	if _, err := beam.Run(context.Background(), runner.Name, p); err != nil {
 		return nil, err
 	}
@@ -165,4 +169,10 @@ func (s *streams) Lines(place string) ([]string, error) {
 	return lines, nil
 }
 
-func data(r kinesisio.Record) []byte { return r.Data }
+// data is without the mark, whose bytes may be the end of a line.
+func data(r kinesisio.Record) []byte {
+	if _, data, marked := kinesisio.ParseMark(r.Data); marked {
+		return data
+	}
+	return r.Data
+}
