@@ -123,7 +123,7 @@ func TestMissingSecret(t *testing.T) {
 		{"env:KAFKAIO_TEST_UNSET", "environment variable KAFKAIO_TEST_UNSET is not set"},
 		{"file:/does/not/exist", "/does/not/exist"},
 	} {
-		_, err := clients.acquire([]string{"127.0.0.1:1"}, Access{SASL: "plain", User: "ann", Password: c.password})
+		_, _, err := acquire([]string{"127.0.0.1:1"}, Access{SASL: "plain", User: "ann", Password: c.password})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("got %v, want %q", err, c.want)
 		}

@@ -21,11 +21,11 @@ func Check(ctx context.Context, brokers []string, access Access, topic string) e
 	if err := checkTopic(brokers, topic); err != nil {
 		return fmt.Errorf("kafkaio: %w", err)
 	}
-	c, err := clients.acquire(brokers, access)
+	c, release, err := acquire(brokers, access)
 	if err != nil {
 		return err
 	}
-	defer clients.release(c)
+	defer release()
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	meta, err := c.adm.Metadata(ctx, topic)

@@ -16,38 +16,34 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/hornbeam-dev/hornbeam/io/internal/outage"
+	"github.com/hornbeam-dev/hornbeam/io/internal/shared"
 )
 
 const (
 	fetchWait      = 500 * time.Millisecond // How long a broker waits for records of a bounded read before it answers with none.
 	attemptTimeout = 10 * time.Second       // After which one request counts as failed.
-	keepUnused     = time.Minute            // After which a client that nobody uses is closed.
 )
 
 // clients are shared by all DoFns of a process: a connection per bundle would be far too slow.
-var clients = pool{byCluster: map[clusterKey]*client{}}
+var clients = shared.NewPool(newClient, func(c *client) { c.kgo.Close() })
 
-// pool holds one client per list of brokers and way to be let in.
-type pool struct {
-	mu        sync.Mutex // Guards byCluster and the users and closing of its clients.
-	byCluster map[clusterKey]*client
-}
-
-type clusterKey struct {
+// cluster is a list of brokers, with commas between them, and a way to be let in.
+type cluster struct {
 	brokers string
 	access  Access
+}
+
+// acquire returns the client for the brokers, and what to call once when it is no longer used.
+func acquire(brokers []string, access Access) (c *client, release func(), err error) {
+	return clients.Acquire(context.Background(), cluster{strings.Join(brokers, ","), access})
 }
 
 // client talks to one cluster. Fetches are its own requests, not a kgo consumer's, because a restriction needs
 // what a consumer hides: the position after records that are not there.
 type client struct {
 	brokers string
-	key     clusterKey
 	kgo     *kgo.Client
 	adm     *kadm.Client
-
-	users   int
-	closing *time.Timer
 
 	away outage.Services // The partitions; a read of one goes on in other bundles.
 
@@ -70,58 +66,24 @@ type partState struct {
 	swell   float64 // How many bytes of records a byte of the last fetch became; 0 before it.
 }
 
-// acquire returns the client for the brokers; each call needs one to release.
-func (p *pool) acquire(brokers []string, access Access) (*client, error) {
-	key := clusterKey{strings.Join(brokers, ","), access}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c := p.byCluster[key]
-	if c == nil {
-		opts, err := access.options()
-		if err != nil {
-			return nil, fmt.Errorf("kafkaio: brokers %s: %w", key.brokers, err)
-		}
-		cl, err := kgo.NewClient(append(opts,
-			kgo.SeedBrokers(brokers...),
-			kgo.ClientID("hornbeam-read"),
-			kgo.DialTimeout(5*time.Second),
-			kgo.RequestRetries(2), // The callers try again themselves, and know when to stop.
-			kgo.RetryTimeout(5*time.Second),
-			kgo.MetadataMinAge(100*time.Millisecond),
-		)...)
-		if err != nil {
-			return nil, fmt.Errorf("kafkaio: brokers %s: %w", key.brokers, err)
-		}
-		c = &client{brokers: key.brokers, key: key, kgo: cl, adm: kadm.NewClient(cl), parts: map[partKey]*partState{}}
-		p.byCluster[key] = c
+// newClient makes a client, which connects with its first request.
+func newClient(_ context.Context, to cluster) (*client, error) {
+	opts, err := to.access.options()
+	if err != nil {
+		return nil, fmt.Errorf("kafkaio: brokers %s: %w", to.brokers, err)
 	}
-	if c.closing != nil {
-		c.closing.Stop()
-		c.closing = nil
+	cl, err := kgo.NewClient(append(opts,
+		kgo.SeedBrokers(strings.Split(to.brokers, ",")...),
+		kgo.ClientID("hornbeam-read"),
+		kgo.DialTimeout(5*time.Second),
+		kgo.RequestRetries(2), // The callers try again themselves, and know when to stop.
+		kgo.RetryTimeout(5*time.Second),
+		kgo.MetadataMinAge(100*time.Millisecond),
+	)...)
+	if err != nil {
+		return nil, fmt.Errorf("kafkaio: brokers %s: %w", to.brokers, err)
 	}
-	c.users++
-	return c, nil
-}
-
-func (p *pool) release(c *client) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if c.users--; c.users > 0 {
-		return
-	}
-	var timer *time.Timer
-	timer = time.AfterFunc(keepUnused, func() {
-		p.mu.Lock()
-		unused := c.closing == timer
-		if unused {
-			delete(p.byCluster, c.key)
-		}
-		p.mu.Unlock()
-		if unused {
-			c.kgo.Close()
-		}
-	})
-	c.closing = timer
+	return &client{brokers: to.brokers, kgo: cl, adm: kadm.NewClient(cl), parts: map[partKey]*partState{}}, nil
 }
 
 // batch is the answer to one fetch.

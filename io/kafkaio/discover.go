@@ -38,20 +38,21 @@ type lister struct {
 	To      Position
 	Timeout time.Duration
 
-	client *client
+	client  *client
+	release func()
 }
 
 // Setup implements a DoFn.
 func (l *lister) Setup() (err error) {
-	l.client, err = clients.acquire(l.Brokers, l.Access)
+	l.client, l.release, err = acquire(l.Brokers, l.Access)
 	return err
 }
 
 // Teardown implements a DoFn.
 func (l *lister) Teardown() {
-	if l.client != nil {
-		clients.release(l.client)
-		l.client = nil
+	if l.release != nil {
+		l.release()
+		l.client, l.release = nil, nil
 	}
 }
 

@@ -303,11 +303,11 @@ func TestConflictsAreRefused(t *testing.T) {
 		}, "rolled back"},
 		{"group gone", func(c *kfake.Cluster) error {
 			s := at(c, 5, 10)
-			cl, err := clients.acquire(s.brokers, Access{})
+			cl, release, err := acquire(s.brokers, Access{})
 			if err != nil {
 				return err
 			}
-			defer clients.release(cl)
+			defer release()
 			if resp, err := cl.adm.DeleteGroup(context.Background(), "job/sink/0"); err != nil || resp.Err != nil {
 				return errors.Join(err, resp.Err)
 			}
@@ -320,11 +320,11 @@ func TestConflictsAreRefused(t *testing.T) {
 		}, "another job has written with ID \"job/sink\""},
 		{"foreign group", func(c *kfake.Cluster) error {
 			s := newSink(t, c)
-			cl, err := clients.acquire(s.brokers, Access{})
+			cl, release, err := acquire(s.brokers, Access{})
 			if err != nil {
 				return err
 			}
-			defer clients.release(cl)
+			defer release()
 			req := kmsg.NewPtrOffsetCommitRequest()
 			req.Group = "job/sink/0"
 			part := kmsg.NewOffsetCommitRequestTopicPartition()

@@ -64,6 +64,7 @@ type reader struct {
 	Turn            time.Duration
 
 	client    *client
+	release   func()
 	registry  *registry // Nil without one.
 	eventTime func(Record) (time.Time, error)
 
@@ -116,16 +117,16 @@ func (r *reader) Setup() error {
 
 func (r *reader) connect() (err error) {
 	if r.client == nil {
-		r.client, err = clients.acquire(r.Brokers, r.Access)
+		r.client, r.release, err = acquire(r.Brokers, r.Access)
 	}
 	return err
 }
 
 // Teardown implements a DoFn.
 func (r *reader) Teardown() {
-	if r.client != nil {
-		clients.release(r.client)
-		r.client = nil
+	if r.release != nil {
+		r.release()
+		r.client, r.release = nil, nil
 	}
 }
 
@@ -143,11 +144,11 @@ func (r *reader) RestrictionSize(ctx context.Context, _ partition, rest Restrict
 	if rest.bounded() {
 		return float64(rest.End - rest.Start), nil
 	}
-	c, err := clients.acquire(r.Brokers, r.Access)
+	c, release, err := acquire(r.Brokers, r.Access)
 	if err != nil {
 		return 0, err
 	}
-	defer clients.release(c)
+	defer release()
 	return float64(max(c.end(ctx, rest)-rest.Start, 0)), nil
 }
 

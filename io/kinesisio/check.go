@@ -23,11 +23,11 @@ func Check(ctx context.Context, cfg ReadConfig) error {
 	if err := checkStream(cfg.Stream, cfg.Region, cfg.Endpoint); err != nil {
 		return fmt.Errorf("kinesisio: %w", err)
 	}
-	c, err := clients.acquire(ctx, place{cfg.Region, cfg.Endpoint, cfg.Stream})
+	c, release, err := clients.Acquire(ctx, place{cfg.Region, cfg.Endpoint, cfg.Stream})
 	if err != nil {
 		return err
 	}
-	defer clients.release(c)
+	defer release()
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	err = c.patiently(ctx, "its shards", outage.Patience{Timeout: checkPatience}, func(ctx context.Context) error {

@@ -17,12 +17,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
 	"github.com/hornbeam-dev/hornbeam/io/internal/outage"
+	"github.com/hornbeam-dev/hornbeam/io/internal/shared"
 )
 
 const (
 	attemptTimeout = 10 * time.Second       // After which one request counts as failed.
 	longestWait    = 2 * time.Second        // Between two attempts.
-	keepUnused     = time.Minute            // After which a client that nobody uses is dropped.
 	readGap        = 200 * time.Millisecond // Between two reads of a shard, which Kinesis allows to all readers together.
 	maxReadGap     = 10 * time.Second       // Two failures must not be so far apart that package outage takes them for two outages.
 )
@@ -42,22 +42,15 @@ func (p place) String() string {
 	return text
 }
 
-// clients are shared by all DoFns of a process.
-var clients = pool{of: map[place]*client{}}
+// clients are shared by all DoFns of a process. They hold no connection that would have to be closed.
+var clients = newClients()
 
-// pool holds one client per stream.
-type pool struct {
-	mu sync.Mutex // Guards of, and the users and the dropping of its clients.
-	of map[place]*client
-}
+func newClients() *shared.Pool[place, *client] { return shared.NewPool(newClient, func(*client) {}) }
 
 // client reads and writes one stream.
 type client struct {
 	where place
 	api   *kinesis.Client
-
-	users    int
-	dropping *time.Timer
 
 	away outage.Services // The shards; a read of one goes on in other bundles.
 
@@ -79,52 +72,7 @@ type streamFacts struct {
 	retention time.Duration
 }
 
-// acquire returns the client of a stream; each call needs one to release. The first one looks for the region;
-// credentials are looked for by the first request.
-func (p *pool) acquire(ctx context.Context, where place) (*client, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c := p.of[where]
-	if c == nil {
-		var err error
-		if c, err = newClient(ctx, where); err != nil {
-			return nil, err
-		}
-		p.of[where] = c
-	}
-	if c.dropping != nil {
-		c.dropping.Stop()
-		c.dropping = nil
-	}
-	c.users++
-	return c, nil
-}
-
-// release drops a client that nobody has used for keepUnused. It holds no connection that would have to be closed.
-func (p *pool) release(c *client) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if c.users--; c.users > 0 {
-		return
-	}
-	var timer *time.Timer
-	timer = time.AfterFunc(keepUnused, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if c.dropping == timer && p.of[c.where] == c {
-			delete(p.of, c.where)
-		}
-	})
-	c.dropping = timer
-}
-
-// known returns the client of a stream, or nil if there is none.
-func (p *pool) known(where place) *client {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.of[where]
-}
-
+// newClient looks for the region; credentials are looked for by the first request.
 func newClient(ctx context.Context, where place) (*client, error) {
 	var options []func(*config.LoadOptions) error
 	if where.Region != "" {
@@ -144,13 +92,6 @@ func newClient(ctx context.Context, where place) (*client, error) {
 		}
 	})
 	return &client{where: where, api: api, paces: map[string]time.Time{}, parts: map[partID]*partState{}}, nil
-}
-
-// forget drops the clients, as a new process would begin; for tests.
-func forget() {
-	clients.mu.Lock()
-	defer clients.mu.Unlock()
-	clear(clients.of)
 }
 
 // permanentError is one that no repetition cures.

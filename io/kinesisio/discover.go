@@ -25,20 +25,21 @@ type listFn struct {
 	To      Position
 	Timeout time.Duration
 
-	client *client
+	client  *client
+	release func()
 }
 
 // Setup implements a DoFn.
 func (f *listFn) Setup(ctx context.Context) (err error) {
-	f.client, err = clients.acquire(ctx, f.Place)
+	f.client, f.release, err = clients.Acquire(ctx, f.Place)
 	return err
 }
 
 // Teardown implements a DoFn.
 func (f *listFn) Teardown() {
-	if f.client != nil {
-		clients.release(f.client)
-		f.client = nil
+	if f.release != nil {
+		f.release()
+		f.client, f.release = nil, nil
 	}
 }
 

@@ -88,7 +88,10 @@ func restrictionsOf(t testing.TB, cfg ReadConfig) []Restriction {
 	return rests
 }
 
-// restart forgets all that a process knows.
+// forget drops what the process knows of all streams.
+func forget() { clients = newClients() }
+
+// restart is a new process.
 func (r *run) restart() {
 	r.t.Helper()
 	forget()

@@ -63,6 +63,7 @@ type reader struct {
 	ReadGap      time.Duration
 
 	client    *client
+	release   func()
 	eventTime func(Record) (time.Time, error)
 
 	records, dead, gone, ahead, other, shards beam.Counter
@@ -83,7 +84,7 @@ func newReader(cfg ReadConfig) reader {
 
 // Setup implements a DoFn.
 func (r *reader) Setup(ctx context.Context) (err error) {
-	if r.client, err = clients.acquire(ctx, r.Place); err != nil {
+	if r.client, r.release, err = clients.Acquire(ctx, r.Place); err != nil {
 		return err
 	}
 	r.records = beam.NewCounter(namespace, "records_read")
@@ -110,9 +111,9 @@ func (r *reader) Setup(ctx context.Context) (err error) {
 
 // Teardown implements a DoFn.
 func (r *reader) Teardown() {
-	if r.client != nil {
-		clients.release(r.client)
-		r.client = nil
+	if r.release != nil {
+		r.release()
+		r.client, r.release = nil, nil
 	}
 }
 
@@ -125,7 +126,7 @@ func (r *reader) SplitRestriction(_, rest Restriction) []Restriction { return []
 // RestrictionSize implements a splittable DoFn: how many seconds of the stream are left, as far as this process knows.
 // Beam calls no Setup where it sizes restrictions.
 func (r *reader) RestrictionSize(_, rest Restriction) float64 {
-	if c := clients.known(r.Place); c != nil {
+	if c, ok := clients.Known(r.Place); ok {
 		return c.secondsBehind(rest.Parts)
 	}
 	return 0

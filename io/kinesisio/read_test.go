@@ -163,10 +163,11 @@ func TestFromSequence(t *testing.T) {
 // srvTime is the service's clock.
 func srvTime(t *testing.T, srv *fake.Server) time.Time {
 	t.Helper()
-	c, err := clients.acquire(t.Context(), place{Endpoint: srv.URL, Stream: "s"})
+	c, release, err := clients.Acquire(t.Context(), place{Endpoint: srv.URL, Stream: "s"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer release()
 	_, now, err := c.shards(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -284,10 +285,11 @@ type shards struct {
 
 func newShards(srv *fake.Server) *shards {
 	s := &shards{srv: srv}
-	c, err := clients.acquire(context.Background(), place{Endpoint: srv.URL, Stream: "s"})
+	c, release, err := clients.Acquire(context.Background(), place{Endpoint: srv.URL, Stream: "s"})
 	if err != nil {
 		panic(err)
 	}
+	defer release()
 	all, _, err := c.shards(context.Background(), nil)
 	if err != nil {
 		panic(err)

@@ -205,6 +205,8 @@ type writeFn struct {
 	Aggregate bool
 
 	client  *client
+	release func()
+	away    *outage.Service // Of this writer alone: some shards may take what is written while others do not.
 	pending []types.PutRecordsRequestEntry
 	bytes   int // Of pending.
 	open    map[openKey]*openRecord
@@ -226,15 +228,16 @@ func (f *writeFn) Setup(ctx context.Context) (err error) {
 	f.written = beam.NewCounter(namespace, "records_written")
 	f.sent = beam.NewCounter(namespace, "kinesis_records_written")
 	f.again = beam.NewCounter(namespace, "records_sent_again")
-	f.client, err = clients.acquire(ctx, f.Place)
+	f.away = &outage.Service{Name: "kinesisio.Write: " + f.Place.String()}
+	f.client, f.release, err = clients.Acquire(ctx, f.Place)
 	return err
 }
 
 // Teardown implements a DoFn.
 func (f *writeFn) Teardown() {
-	if f.client != nil {
-		clients.release(f.client)
-		f.client = nil
+	if f.release != nil {
+		f.release()
+		f.client, f.release = nil, nil
 	}
 }
 
@@ -306,57 +309,50 @@ func (f *writeFn) FinishBundle(ctx context.Context) error {
 	return f.flush(ctx)
 }
 
+// afterRefusal is the wait before what was refused is sent again, when the rest of a request was accepted.
+const afterRefusal = 100 * time.Millisecond
+
 // flush sends what is pending, and again what was refused of it, until all is accepted or nothing was for Timeout.
 func (f *writeFn) flush(ctx context.Context) error {
-	wait := 100 * time.Millisecond
-	deadline := time.Now().Add(f.Timeout)
+	patience := outage.Patience{Timeout: f.Timeout, Attempt: attemptTimeout, Longest: longestWait, Permanent: isPermanent}
 	for len(f.pending) > 0 {
-		refused, err := f.put(ctx)
-		if err == nil && len(refused) < len(f.pending) {
-			f.sent.Inc(ctx, int64(len(f.pending)-len(refused)))
-			wait, deadline = 100*time.Millisecond, time.Now().Add(f.Timeout)
-			f.pending = refused
-		}
-		switch {
-		case err == nil && len(refused) == 0:
-		case isPermanent(err):
+		if err := f.away.Do(ctx, patience, f.put); err != nil {
 			return f.explain(err)
-		case ctx.Err() != nil:
-			return f.explain(errors.Join(ctx.Err(), err))
-		case time.Now().Add(wait).After(deadline):
-			return f.explain(fmt.Errorf("nothing accepted for %v: %w", f.Timeout, err))
-		default:
-			f.again.Inc(ctx, int64(len(f.pending)))
-			outage.Pause(ctx, wait)
-			wait = min(2*wait, longestWait)
+		}
+		if len(f.pending) > 0 {
+			outage.Pause(ctx, afterRefusal)
 		}
 	}
 	f.bytes = 0
 	return nil
 }
 
-// put sends what is pending once and returns what was refused. Its error says why, when all was.
-func (f *writeFn) put(ctx context.Context) (refused []types.PutRecordsRequestEntry, err error) {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
+// put sends what is pending once, and leaves what was refused. It is an error if that was all.
+func (f *writeFn) put(ctx context.Context) error {
+	tried := len(f.pending)
+	refused, reason := f.pending, error(nil)
 	out, err := f.client.api.PutRecords(ctx, &kinesis.PutRecordsInput{StreamName: &f.Place.Stream, Records: f.pending})
-	if err != nil {
-		return f.pending, err
-	}
-	if len(out.Records) != len(f.pending) {
-		return f.pending, fmt.Errorf("the service answered for %d records of %d", len(out.Records), len(f.pending))
-	}
-	var reason error
-	for i, r := range out.Records {
-		if name := aws.ToString(r.ErrorCode); name != "" {
-			refused = append(refused, f.pending[i])
-			reason = fmt.Errorf("%s: %s", name, aws.ToString(r.ErrorMessage))
+	switch {
+	case err != nil:
+		reason = err
+	case len(out.Records) != tried:
+		reason = fmt.Errorf("the service answered for %d records of %d", len(out.Records), tried)
+	default:
+		refused = nil
+		for i, r := range out.Records {
+			if name := aws.ToString(r.ErrorCode); name != "" {
+				refused = append(refused, f.pending[i])
+				reason = fmt.Errorf("%s: %s", name, aws.ToString(r.ErrorMessage))
+			}
 		}
 	}
-	if len(refused) == len(f.pending) {
-		return refused, reason
+	f.sent.Inc(ctx, int64(tried-len(refused)))
+	f.again.Inc(ctx, int64(len(refused)))
+	f.pending = refused
+	if len(refused) < tried {
+		return nil
 	}
-	return refused, nil
+	return reason
 }
 
 func (f *writeFn) explain(err error) error {

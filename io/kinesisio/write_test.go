@@ -124,7 +124,7 @@ func TestWriteGivesUp(t *testing.T) {
 		words  []string
 	}{
 		{"missing", fake.Fault{}, []string{"stream missing", "create it first"}},
-		{"s", fake.Fault{Op: "PutRecords", Times: 1 << 30, Refuse: 1}, []string{"nothing accepted for 300ms", "ProvisionedThroughputExceeded"}},
+		{"s", fake.Fault{Op: "PutRecords", Times: 1 << 30, Refuse: 1}, []string{"no success for 300ms", "ProvisionedThroughputExceeded"}},
 		{"s", fake.Fault{Op: "PutRecords", Times: 1 << 30, Code: "AccessDeniedException"}, []string{"AccessDenied"}},
 	} {
 		srv.Heal()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package outage repeats what readers ask of a service that may be away. A reader is interrupted by checkpoints while it
+// Package outage repeats what is asked of a service that may be away. A reader is interrupted by checkpoints while it
 // waits, and goes on in another bundle: a Service knows since when it is away, so that the wait does not begin anew.
 // One partition or shard may be away while all others answer, so each is a Service of its own.
 // Stores, which nobody interrupts, have io/blob/attempt.
@@ -91,7 +91,7 @@ func (s *Service) Do(ctx context.Context, p Patience, act func(context.Context) 
 			return fmt.Errorf("no success for %v: %w", p.Timeout, err)
 		}
 		if warn {
-			log.Warnf(ctx, "%s: no success for %v, the read waits up to %v: %v", s.Name, now.Sub(since).Round(time.Second), p.Timeout, err)
+			log.Warnf(ctx, "%s: no success for %v, trying for up to %v: %v", s.Name, now.Sub(since).Round(time.Second), p.Timeout, err)
 		}
 		Pause(ctx, wait)
 		if p.Stop != nil && p.Stop() {
