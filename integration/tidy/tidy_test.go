@@ -64,7 +64,7 @@ var impure = strings.Fields("context sync sync/atomic os os/signal os/exec net n
 var wrapped = map[string]string{
 	"github.com/cockroachdb/pebble/":                    "runner/internal/store runner/internal/sim", // sim crashes its file system.
 	"github.com/twmb/franz-go/":                         "io/kafkaio fixtures/cmd/fixtures integration/",
-	"github.com/aws/":                                   "io/s3io io/kinesisio integration/",
+	"github.com/aws/":                                   "io/s3io io/kinesisio io/kinesisio/internal/fake integration/",
 	"github.com/parquet-go/parquet-go":                  "io/fileio/internal/format",
 	"github.com/twmb/avro":                              "io/fileio/internal/format io/kafkaio",
 	"cloud.google.com/go/storage":                       "io/gcsio runner/launch integration/",

@@ -12,7 +12,7 @@ import (
 )
 
 // uses is how often something is used to see whether each use leaves a goroutine.
-const uses = 8
+const uses = 16
 
 // ends checks that using something again and again does not leave goroutines. What the first use leaves, such as
 // idle connections, is kept for the next. Goroutines are told apart by their number, not only counted: older ones

@@ -23,7 +23,7 @@ func Check(ctx context.Context, cfg ReadConfig) error {
 	if err := checkStream(cfg.Stream, cfg.Region, cfg.Endpoint); err != nil {
 		return fmt.Errorf("kinesisio: %w", err)
 	}
-	c, release, err := clients.Acquire(ctx, place{cfg.Region, cfg.Endpoint, cfg.Stream})
+	c, release, err := clients.Acquire(ctx, place{Region: cfg.Region, Endpoint: cfg.Endpoint, Stream: cfg.Stream})
 	if err != nil {
 		return err
 	}

@@ -27,11 +27,12 @@ const (
 	maxReadGap     = 10 * time.Second       // Two failures must not be so far apart that package outage takes them for two outages.
 )
 
-// place is where a stream is.
+// place is where a stream is, and who reads it.
 type place struct {
 	Region   string
 	Endpoint string
 	Stream   string
+	Consumer string // The ARN of a registered consumer, or empty.
 }
 
 func (p place) String() string {
@@ -42,15 +43,16 @@ func (p place) String() string {
 	return text
 }
 
-// clients are shared by all DoFns of a process. They hold no connection that would have to be closed.
+// clients are shared by all DoFns of a process.
 var clients = newClients()
 
-func newClients() *shared.Pool[place, *client] { return shared.NewPool(newClient, func(*client) {}) }
+func newClients() *shared.Pool[place, *client] { return shared.NewPool(newClient, (*client).close) }
 
 // client reads and writes one stream.
 type client struct {
-	where place
-	api   *kinesis.Client
+	where  place
+	config aws.Config
+	api    *kinesis.Client
 
 	away outage.Services // The shards; a read of one goes on in other bundles.
 
@@ -85,13 +87,27 @@ func newClient(ctx context.Context, where place) (*client, error) {
 	if cfg.Region == "" {
 		return nil, errors.New("kinesisio: no region: set it in the address (region=eu-central-1) or in AWS_REGION")
 	}
-	api := kinesis.NewFromConfig(cfg, func(o *kinesis.Options) {
+	return &client{where: where, config: cfg, api: newAPI(cfg, where), paces: map[string]time.Time{}, parts: map[partID]*partState{}}, nil
+}
+
+func newAPI(cfg aws.Config, where place) *kinesis.Client {
+	return kinesis.NewFromConfig(cfg, func(o *kinesis.Options) {
 		o.Retryer = aws.NopRetryer{} // patiently knows when to stop.
 		if where.Endpoint != "" {
 			o.BaseEndpoint = aws.String(where.Endpoint)
 		}
 	})
-	return &client{where: where, api: api, paces: map[string]time.Time{}, parts: map[partID]*partState{}}, nil
+}
+
+// close ends all subscriptions. There is nothing else that would have to be closed.
+func (c *client) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.parts {
+		if s.last.pushed != nil {
+			s.last.pushed.close()
+		}
+	}
 }
 
 // permanentError is one that no repetition cures.
@@ -142,8 +158,8 @@ const lookAgain = 100 * time.Millisecond
 
 // pace waits until a part may be read, if that needs a request: each read of a shard is a turn. It returns
 // outage.ErrStopped when stop says so. A wait that ends early has taken no turn from the others.
-func (c *client) pace(ctx context.Context, p Part, gap time.Duration, stop func() bool) error {
-	if c.lastOf(p).remains() {
+func (c *client) pace(ctx context.Context, rest Restriction, p Part, gap time.Duration, stop func() bool) error {
+	if c.lastOf(p).remains() || c.receives(rest, p) {
 		return nil
 	}
 	for {
@@ -226,15 +242,17 @@ func (c *client) shards(ctx context.Context, filter *types.ShardFilter) (all []t
 	}
 }
 
-// batch is the answer to one read.
+// batch is the answer to one read, or what was pushed. What follows it comes from the iterator or the subscription; with
+// neither, the shard is closed and read to its end.
 type batch struct {
 	records  []types.Record
-	iterator string // For what follows; empty when the shard is closed and read to its end.
-	unsure   bool   // The iterator was made for the place, and what it brings shows whether the place is still there.
-	behind   int64  // Milliseconds behind the latest record.
+	iterator string
+	pushed   *subscription
+	unsure   bool  // The iterator or subscription was made for the place, and what it brings shows whether the place is still there.
+	behind   int64 // Milliseconds behind the latest record.
 	children []types.ChildShard
-	sent     time.Time // By the worker's clock.
-	now      time.Time // By the service's clock, to the second.
+	sent     time.Time // When it was asked for, by the worker's clock.
+	now      time.Time // By the service's clock, to the second; of what was pushed by the worker's.
 }
 
 // from returns b without its first records, which it does not keep in memory.
@@ -246,8 +264,11 @@ func (b *batch) from(i int) *batch {
 	return &rest
 }
 
+// over tells whether nothing follows in the shard.
+func (b *batch) over() bool { return b.iterator == "" && b.pushed == nil }
+
 // remains tells whether what comes next is known without a request.
-func (b *batch) remains() bool { return b != nil && (len(b.records) > 0 || b.iterator == "") }
+func (b *batch) remains() bool { return b != nil && (len(b.records) > 0 || b.over()) }
 
 // goneError says that the stream may no longer have a place.
 type goneError struct {
@@ -268,19 +289,44 @@ func (e *goneError) Error() string {
 		"keep records longer, or set PositionGone to GoneSkipsTo to go on with the earliest and a counted gap", e.where, e.part.Shard, at, e.reason)
 }
 
-// get asks once for records of a part, when it is its turn. What it returns is returned again until reached says that
-// it was taken.
-func (c *client) get(ctx context.Context, p Part, created int64, limit int32) (*batch, error) {
-	if err := c.checkCreated(ctx, created); err != nil {
+// fetchOptions are what a read needs beside the place.
+type fetchOptions struct {
+	records int32         // How many to ask for.
+	wait    time.Duration // How long to wait for what is pushed.
+}
+
+// get takes records of a part once: it asks for them, when it is its turn, or waits for a subscription. What it returns
+// is returned again until reached says that it was taken.
+func (c *client) get(ctx context.Context, rest Restriction, p Part, o fetchOptions) (b *batch, err error) {
+	if err := c.checkCreated(ctx, rest.Created); err != nil {
 		return nil, err
 	}
-	last := c.lastOf(p)
-	if last.remains() {
+	if last := c.lastOf(p); last.remains() {
 		return last, nil
 	}
+	if c.receives(rest, p) {
+		b, err = c.receive(ctx, p, o.wait)
+	} else {
+		b, err = c.ask(ctx, p, o.records)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if b.unsure && (len(b.records) > 0 || b.behind == 0 || b.over()) {
+		if err := c.checkGone(ctx, p, b); err != nil {
+			return nil, err
+		}
+		b.unsure = false
+	}
+	c.reached(p.id(), p.At, b)
+	return b, nil
+}
+
+// ask asks for records.
+func (c *client) ask(ctx context.Context, p Part, limit int32) (*batch, error) {
 	b := &batch{sent: time.Now()}
 	var iterator string
-	if last != nil {
+	if last := c.lastOf(p); last != nil && last.iterator != "" {
 		iterator, b.unsure = last.iterator, last.unsure
 	} else {
 		var err error
@@ -302,13 +348,6 @@ func (c *client) get(ctx context.Context, p Part, created int64, limit int32) (*
 	if server, ok := middleware.GetServerTime(out.ResultMetadata); ok {
 		b.now = server
 	}
-	if b.unsure && (len(b.records) > 0 || b.behind == 0 || b.iterator == "") {
-		if err := c.checkGone(ctx, p, b); err != nil {
-			return nil, err
-		}
-		b.unsure = false
-	}
-	c.reached(p.id(), p.At, b)
 	return b, nil
 }
 
@@ -331,14 +370,25 @@ func (p Place) same(q Place) bool {
 // reached notes that a part is at a place, and what is left of its last read there.
 func (c *client) reached(id partID, at Place, rest *batch) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	before := c.parts[id]
 	c.parts[id] = &partState{at, rest}
+	c.mu.Unlock()
+	before.leave(rest.pushed)
 }
 
 func (c *client) forgetPart(id partID) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	before := c.parts[id]
 	delete(c.parts, id)
+	c.mu.Unlock()
+	before.leave(nil)
+}
+
+// leave ends the subscription of what was the state of a part, unless it is the next one's, too.
+func (s *partState) leave(next *subscription) {
+	if s != nil && s.last.pushed != nil && s.last.pushed != next {
+		s.last.pushed.close()
+	}
 }
 
 func (c *client) forgetStream() {
@@ -351,27 +401,37 @@ func (c *client) forgetStream() {
 // Kinesis answers for one that it has deleted with whatever follows, and says nothing.
 func (c *client) iterator(ctx context.Context, p Part) (string, error) {
 	in := &kinesis.GetShardIteratorInput{StreamName: &c.where.Stream, ShardId: &p.Shard}
-	switch p.At.Kind {
-	case "time":
-		in.ShardIteratorType, in.Timestamp = types.ShardIteratorTypeAtTimestamp, aws.Time(time.UnixMilli(p.At.Millis))
-	case "sequence":
-		in.ShardIteratorType, in.StartingSequenceNumber = types.ShardIteratorTypeAtSequenceNumber, &p.At.Sequence
-	default:
-		in.ShardIteratorType = types.ShardIteratorTypeTrimHorizon
-	}
+	in.ShardIteratorType, in.StartingSequenceNumber, in.Timestamp = p.At.start()
 	out, err := c.api.GetShardIterator(ctx, in)
+	if err != nil {
+		return "", c.explainPlace(ctx, p, err)
+	}
+	return aws.ToString(out.ShardIterator), nil
+}
+
+// start is where a read begins that goes on from a place.
+func (p Place) start() (kind types.ShardIteratorType, sequence *string, at *time.Time) {
+	switch p.Kind {
+	case "time":
+		return types.ShardIteratorTypeAtTimestamp, nil, aws.Time(time.UnixMilli(p.Millis))
+	case "sequence":
+		return types.ShardIteratorTypeAtSequenceNumber, &p.Sequence, nil
+	}
+	return types.ShardIteratorTypeTrimHorizon, nil, nil
+}
+
+// explainPlace says what the answer means when a place is asked for.
+func (c *client) explainPlace(ctx context.Context, p Part, err error) error {
 	switch name := code(err); {
-	case err == nil:
-		return aws.ToString(out.ShardIterator), nil
 	case name == "ResourceNotFoundException":
 		if _, facts := c.factsAnew(ctx); facts != nil { // The stream is not there, or no answer.
-			return "", facts
+			return facts
 		}
-		return "", &goneError{c.where, p, "the shard is no longer there"}
+		return &goneError{c.where, p, "the shard is no longer there"}
 	case name == "InvalidArgumentException" && p.At.Kind == "sequence":
-		return "", &goneError{c.where, p, err.Error()}
+		return &goneError{c.where, p, err.Error()}
 	}
-	return "", fmt.Errorf("find the position in %v, shard %s: %w", c.where, p.Shard, err)
+	return fmt.Errorf("find the position in %v, shard %s: %w", c.where, p.Shard, err)
 }
 
 func (c *client) factsAnew(ctx context.Context) (streamFacts, error) {
@@ -379,7 +439,7 @@ func (c *client) factsAnew(ctx context.Context) (streamFacts, error) {
 	return c.facts(ctx)
 }
 
-// checkGone takes the first answer to an iterator that was made for a place. If the record of the place is not
+// checkGone takes the first answer to an iterator or a subscription that was made for a place. If the record of the place is not
 // there, or the place has none, nothing behind it can be missing as long as all that is to be read came within
 // retention. Kinesis itself does not tell: it answers with the earliest record there is.
 func (c *client) checkGone(ctx context.Context, p Part, b *batch) error {

@@ -28,7 +28,7 @@ func TestTurnsOfOneShard(t *testing.T) {
 		var all sync.WaitGroup
 		for range 64 {
 			all.Go(func() {
-				if err := c.pace(t.Context(), Part{Shard: "a"}, readGap, never); err != nil {
+				if err := c.pace(t.Context(), Restriction{}, Part{Shard: "a"}, readGap, never); err != nil {
 					t.Error(err)
 				}
 			})
@@ -45,21 +45,21 @@ func TestTurnsOfNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &client{paces: map[string]time.Time{}, parts: map[partID]*partState{}}
 		p := Part{Shard: "a"}
-		if err := c.pace(t.Context(), p, maxReadGap, never); err != nil {
+		if err := c.pace(t.Context(), Restriction{}, p, maxReadGap, never); err != nil {
 			t.Fatal(err)
 		}
 		begin := time.Now()
 		for range 10 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-			if err := c.pace(ctx, p, maxReadGap, never); !errors.Is(err, context.DeadlineExceeded) {
+			if err := c.pace(ctx, Restriction{}, p, maxReadGap, never); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("a wait whose context has ended = %v", err)
 			}
 			cancel()
-			if err := c.pace(t.Context(), p, maxReadGap, func() bool { return true }); !errors.Is(err, outage.ErrStopped) {
+			if err := c.pace(t.Context(), Restriction{}, p, maxReadGap, func() bool { return true }); !errors.Is(err, outage.ErrStopped) {
 				t.Errorf("a wait that is stopped = %v", err)
 			}
 		}
-		if err := c.pace(t.Context(), p, maxReadGap, never); err != nil {
+		if err := c.pace(t.Context(), Restriction{}, p, maxReadGap, never); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(begin); took != maxReadGap {

@@ -37,10 +37,11 @@ func deadToSuite(d DeadLetter) iotest.DeadLetter {
 	return iotest.DeadLetter{Record: toSuite(d.Record), Reason: d.Code + ": " + d.Error}
 }
 
-// feedOf is the stream "s" of a service.
-func feedOf(srv *fake.Server) *iotest.Feed {
+// feedOf is the stream "s" of a service, which is polled or pushed to a consumer.
+func feedOf(srv *fake.Server, consumer string) *iotest.Feed {
 	until := func(e iotest.Extent) ReadConfig {
 		cfg := readOf(srv)
+		cfg.Consumer = consumer
 		cfg.EventTime, cfg.FetchRecords = suiteTime, 4
 		if e == iotest.ToNow {
 			cfg.To = Latest()
@@ -84,6 +85,7 @@ func feedOf(srv *fake.Server) *iotest.Feed {
 		},
 		Fail: func(n int) {
 			srv.Fail(fake.Fault{Op: "GetRecords", Times: n, Code: "ProvisionedThroughputExceededException"})
+			srv.Fail(fake.Fault{Op: "SubscribeToShard", Times: n, Code: "LimitExceededException"})
 		},
 	}
 }
@@ -99,13 +101,20 @@ func withSecret(tb testing.TB, secret string) *fake.Server {
 }
 
 func TestConnectorSource(t *testing.T) {
-	iotest.RunSource(t, iotest.Source{
-		Open:     func(tb testing.TB, partitions int) *iotest.Feed { return feedOf(start(tb, partitions)) },
-		Keys:     true,
-		LargeMax: 1 << 20,
-		Secured:  func(tb testing.TB, secret string) *iotest.Feed { return feedOf(withSecret(tb, secret)) },
-		Refusals: refusals(t),
-	})
+	for name, feed := range map[string]func(*fake.Server) *iotest.Feed{
+		"polled": func(srv *fake.Server) *iotest.Feed { return feedOf(srv, "") },
+		"pushed": func(srv *fake.Server) *iotest.Feed { return feedOf(srv, srv.Register("s", "c")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			iotest.RunSource(t, iotest.Source{
+				Open:     func(tb testing.TB, partitions int) *iotest.Feed { return feed(start(tb, partitions)) },
+				Keys:     true,
+				LargeMax: 1 << 20,
+				Secured:  func(tb testing.TB, secret string) *iotest.Feed { return feed(withSecret(tb, secret)) },
+				Refusals: refusals(t),
+			})
+		})
+	}
 }
 
 // refusals are what is refused before a pipeline runs, with and without secrets in the wrong place.
@@ -133,8 +142,8 @@ func refusals(t *testing.T) []iotest.Refusal {
 		}, Want: []string{"kinesisio.Write", "stream", "1 to 128"}},
 		{Name: "user and password in the address", Try: ofURL("kinesis://ann:SECRET@s"), Want: []string{"AWS_PROFILE"}},
 		{Name: "user and password in the endpoint", Try: ofURL("kinesis://s?endpoint=https://ann:SECRET@kinesis.example.com"), Want: []string{"AWS_PROFILE"}},
-		{Name: "parameter mistyped", Try: ofURL("kinesis://s?secret=SECRET"), Want: []string{"none of region, endpoint, from, to"}},
-		{Name: "parameter whose name is a secret", Try: ofURL("kinesis://s?region=ab&SECRET"), Want: []string{"none of region, endpoint, from, to"}},
+		{Name: "parameter mistyped", Try: ofURL("kinesis://s?secret=SECRET"), Want: []string{"none of region, endpoint, from, to, consumer"}},
+		{Name: "parameter whose name is a secret", Try: ofURL("kinesis://s?region=ab&SECRET"), Want: []string{"none of region, endpoint, from, to, consumer"}},
 		{Name: "parameter badly escaped", Try: ofURL("kinesis://s?secret=%zzSECRET"), Want: []string{"NAME=VALUE"}},
 	}
 }

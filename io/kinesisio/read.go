@@ -72,7 +72,7 @@ type reader struct {
 
 func newReader(cfg ReadConfig) reader {
 	r := reader{
-		Place: place{cfg.Region, cfg.Endpoint, cfg.Stream}, OutOfOrder: cfg.OutOfOrder, IdleAfter: cfg.IdleAfter, MaxAhead: cfg.MaxAhead,
+		Place: place{cfg.Region, cfg.Endpoint, cfg.Stream, cfg.Consumer}, OutOfOrder: cfg.OutOfOrder, IdleAfter: cfg.IdleAfter, MaxAhead: cfg.MaxAhead,
 		MaxBehind: cfg.MaxBehind, PositionGone: cfg.PositionGone, Timeout: cfg.Timeout, FetchRecords: cfg.FetchRecords, Turn: cfg.Turn,
 		ReadGap: cfg.ReadGap,
 	}
@@ -244,9 +244,9 @@ func (r *reader) read(ctx context.Context, in *reading) (done bool, err error) {
 func (r *reader) step(ctx context.Context, in *reading, rest Restriction, p Part) (more bool, err error) {
 	var b *batch
 	patience := r.patience(in)
-	patience.Before = func(ctx context.Context) error { return r.client.pace(ctx, p, r.ReadGap, in.rt.IsDone) }
+	patience.Before = func(ctx context.Context) error { return r.client.pace(ctx, rest, p, r.ReadGap, in.rt.IsDone) }
 	err = r.client.patiently(ctx, "shard "+p.Shard, patience, func(ctx context.Context) error {
-		b, err = r.client.get(ctx, p, rest.Created, r.FetchRecords)
+		b, err = r.client.get(ctx, rest, p, fetchOptions{records: r.FetchRecords, wait: r.ReadGap})
 		return err
 	})
 	var gone *goneError
@@ -266,7 +266,7 @@ func (r *reader) step(ctx context.Context, in *reading, rest Restriction, p Part
 		return true, nil
 	case ended:
 		return true, r.finish(in, p, nil)
-	case b.iterator == "":
+	case b.over():
 		var next []Part
 		err := r.client.patiently(ctx, "what follows shard "+p.Shard, r.patience(in), func(ctx context.Context) error {
 			next, err = r.client.successors(ctx, p, b.children)

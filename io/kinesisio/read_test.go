@@ -193,7 +193,7 @@ func keyed(t *testing.T, recs []Record, want map[string]int) {
 // Whatever is split and merged, and wherever a read is cut and its process ends, each record comes once, and those of
 // a key in their order.
 func TestResharding(t *testing.T) {
-	for seed := range int64(8) {
+	for seed := range int64(16) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rnd := rand.New(rand.NewSource(seed))
 			srv := start(t, 1+rnd.Intn(3))
@@ -214,6 +214,9 @@ func TestResharding(t *testing.T) {
 			}
 			cfg := readOf(srv)
 			cfg.FetchRecords = int32(1 + rnd.Intn(10))
+			if seed%2 == 1 {
+				cfg.Consumer = srv.Register("s", "c")
+			}
 			r := newRun(t, cfg)
 			r.each = func(rt *sdf.LockRTracker) *Restriction {
 				if rnd.Intn(10) > 0 {
@@ -224,6 +227,7 @@ func TestResharding(t *testing.T) {
 				}
 				if rnd.Intn(4) == 0 {
 					srv.ExpireIterators()
+					srv.EndSubscriptions()
 				}
 				return checkpoint(t, rt)
 			}
@@ -249,7 +253,11 @@ func TestResharding(t *testing.T) {
 				r.rests[i] = *next
 			}
 			r.each = nil
-			r.everything()
+			all := 0
+			for _, n := range written {
+				all += n
+			}
+			r.until(all)
 			keyed(t, r.recs, written)
 			tile(t, r.rests)
 		})

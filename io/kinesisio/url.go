@@ -13,19 +13,19 @@ import (
 
 // ParseURL reads the short form of a ReadConfig,
 //
-//	kinesis://STREAM[?region=REGION&endpoint=URL&from=POSITION&to=POSITION]
+//	kinesis://STREAM[?region=REGION&endpoint=URL&from=POSITION&to=POSITION&consumer=ARN]
 //
 // where a position is earliest, latest, sequence:N or time:RFC3339. For a write only stream, region and endpoint count.
 func ParseURL(text string) (ReadConfig, error) {
 	cfg, err := parseURL(text)
 	if err != nil {
-		return ReadConfig{}, fmt.Errorf("kinesisio: %w; want kinesis://STREAM?region=REGION&endpoint=URL&from=earliest|latest|sequence:N|time:RFC3339&to=latest|time:RFC3339", err)
+		return ReadConfig{}, fmt.Errorf("kinesisio: %w; want kinesis://STREAM?region=REGION&endpoint=URL&from=earliest|latest|sequence:N|time:RFC3339&to=latest|time:RFC3339&consumer=ARN", err)
 	}
 	return cfg, nil
 }
 
 // parameters are the names in the part of a URL after the ?.
-var parameters = []string{"region", "endpoint", "from", "to"}
+var parameters = []string{"region", "endpoint", "from", "to", "consumer"}
 
 // parseURL does not repeat what it does not know in its errors: somebody may have put a password into it, and an & or =
 // in that makes a name of a part.
@@ -61,6 +61,8 @@ func parseURL(text string) (cfg ReadConfig, err error) {
 			cfg.Region = v[0]
 		case "endpoint":
 			cfg.Endpoint = v[0]
+		case "consumer":
+			cfg.Consumer = v[0]
 		case "from":
 			cfg.From, err = parsePosition(v[0])
 		case "to":

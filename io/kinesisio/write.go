@@ -101,7 +101,7 @@ func Write(s beam.Scope, cfg WriteConfig, col beam.PCollection) (dead beam.PColl
 		entries = beam.ParDo(s, &numberFn{Lane: state.MakeValueState[[]byte]("lane/v1")}, laned)
 		entries = beam.Reshuffle(s, entries) // The numbers are durable before they are seen outside.
 	}
-	beam.ParDo0(s, &writeFn{Place: place{cfg.Region, cfg.Endpoint, cfg.Stream}, Timeout: cfg.Timeout, Aggregate: cfg.Aggregate}, entries)
+	beam.ParDo0(s, &writeFn{Place: place{Region: cfg.Region, Endpoint: cfg.Endpoint, Stream: cfg.Stream}, Timeout: cfg.Timeout, Aggregate: cfg.Aggregate}, entries)
 	return dead
 }
 

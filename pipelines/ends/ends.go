@@ -108,11 +108,21 @@ func (e *Ends) checkPlace(flag, place string) error {
 	switch {
 	case inStore(place):
 	case strings.HasPrefix(place, kafkaPrefix):
-		if _, err = kafkaio.ParseURL(place); err == nil && e.Job.Limits.Rewinds && !e.AtLeastOnce {
+		var cfg kafkaio.ReadConfig
+		cfg, err = kafkaio.ParseURL(place)
+		switch {
+		case err != nil:
+		case cfg.From != (kafkaio.Position{}) || cfg.To != (kafkaio.Position{}) || cfg.Registry != "" || cfg.RegistryAuth != "":
+			err = errors.New("from, to, registry and registry_auth are for --input")
+		case e.Job.Limits.Rewinds && !e.AtLeastOnce:
 			err = errors.New("this runner goes back to its last checkpoint after a failure, which writes without repeats cannot follow: add --at_least_once")
 		}
 	case strings.HasPrefix(place, kinesisPrefix):
-		_, err = kinesisio.ParseURL(place)
+		var cfg kinesisio.ReadConfig
+		cfg, err = kinesisio.ParseURL(place)
+		if err == nil && (cfg.From != kinesisio.Position{} || cfg.To != kinesisio.Position{} || cfg.Consumer != "") {
+			err = errors.New("from, to and consumer are for --input")
+		}
 	case strings.Contains(place, "://"):
 		return fmt.Errorf("--%s=%s: use a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, kafka://HOST:PORT/TOPIC or kinesis://STREAM", flag, shown(place))
 	case e.Job.Limits.NoFiles:

@@ -27,7 +27,7 @@ var (
 		"Where records come from: generator; file:PATH, s3://BUCKET/PATH or gs://BUCKET/PATH, a glob in which\n"+
 			"** stands for any folders (.gz and .zst are read too); kafka://HOST:PORT/TOPIC?from=POSITION&to=POSITION,\n"+
 			"where a position is earliest, latest, offset:N or time:RFC3339; or kinesis://STREAM?region=REGION, with\n"+
-			"the same, but sequence:N. Without to= the read does not end by itself.\n"+
+			"the same, but sequence:N, and &consumer=ARN for enhanced fan-out. Without to= the read does not end by itself.\n"+
 			"Example: --input='kafka://localhost:9092/cards?from=earliest&to=latest'")
 	output = flag.String("output", "",
 		"Where results go: a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, kafka://HOST:PORT/TOPIC or\n"+

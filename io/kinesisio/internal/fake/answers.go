@@ -21,7 +21,12 @@ type request struct {
 	StreamName, NextToken, ShardId, ShardIterator string
 	ShardIteratorType, StartingSequenceNumber     string
 	Timestamp                                     float64
-	ShardFilter                                   *struct {
+	ConsumerARN                                   string
+	StartingPosition                              struct {
+		Type, SequenceNumber string
+		Timestamp            float64
+	}
+	ShardFilter *struct {
 		Type      string
 		Timestamp float64
 	}
@@ -49,10 +54,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case fault.Code != "":
 		bad = &failure{fault.Code, "a fault of the test"}
-	case fault.Status == 0:
+	case fault.Status == 0 && op != "SubscribeToShard":
 		out, bad = s.answer(op, in, fault)
 	}
 	s.mu.Unlock()
+	if op == "SubscribeToShard" && fault == (Fault{}) {
+		if bad = s.subscribe(w, r, in); bad == nil {
+			return
+		}
+	}
 	if fault.Lose {
 		panic(http.ErrAbortHandler)
 	}
@@ -157,31 +167,38 @@ func (s *Server) getShardIterator(st *stream, in request) (object, *failure) {
 	if sh == nil {
 		return nil, &failure{"ResourceNotFoundException", "Shard " + in.ShardId + " does not exist"}
 	}
+	at, bad := sh.at(in.ShardIteratorType, in.StartingSequenceNumber, in.Timestamp)
+	if bad != nil {
+		return nil, bad
+	}
+	return object{"ShardIterator": s.iterator(in.StreamName, sh, at)}, nil
+}
+
+// at is the index of the first record that a position of a kind asks for.
+func (sh *shard) at(kind, sequence string, timestamp float64) (int, *failure) {
 	first := func(is func(record) bool) int {
 		if i := slices.IndexFunc(sh.records, is); i >= 0 {
 			return i
 		}
 		return len(sh.records)
 	}
-	at := 0
-	switch in.ShardIteratorType {
+	switch kind {
 	case "LATEST":
-		at = len(sh.records)
+		return len(sh.records), nil
 	case "AT_TIMESTAMP":
-		at = first(func(r record) bool { return seconds(r.arrival) >= in.Timestamp })
+		return first(func(r record) bool { return seconds(r.arrival) >= timestamp }), nil
 	case "AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER":
-		n := in.StartingSequenceNumber
-		if of := encoded(n); of != sh.id {
-			return nil, &failure{"InvalidArgumentException", fmt.Sprintf("Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s", of, sh.id)}
+		if of := encoded(sequence); of != sh.id {
+			return 0, &failure{"InvalidArgumentException", fmt.Sprintf("Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s", of, sh.id)}
 		}
-		if n < sh.first || sh.closed && (len(sh.records) == 0 || n > sh.records[len(sh.records)-1].sequence) {
-			return nil, &failure{"InvalidArgumentException", "StartingSequenceNumber is invalid because it did not come from this shard"}
+		if sequence < sh.first || sh.closed && (len(sh.records) == 0 || sequence > sh.records[len(sh.records)-1].sequence) {
+			return 0, &failure{"InvalidArgumentException", "StartingSequenceNumber is invalid because it did not come from this shard"}
 		}
-		at = first(func(r record) bool {
-			return r.sequence > n || r.sequence == n && in.ShardIteratorType == "AT_SEQUENCE_NUMBER"
-		})
+		return first(func(r record) bool {
+			return r.sequence > sequence || r.sequence == sequence && kind == "AT_SEQUENCE_NUMBER"
+		}), nil
 	}
-	return object{"ShardIterator": s.iterator(in.StreamName, sh, at)}, nil
+	return 0, nil
 }
 
 func (s *Server) iterator(name string, sh *shard, at int) string {
@@ -201,34 +218,44 @@ func (s *Server) getRecords(in request, fault Fault) (object, *failure) {
 	st := s.streams[name]
 	sh := st.shard(id)
 	at = max(at, sh.trimmed)
-	to := len(sh.records)
-	if in.Limit > 0 {
-		to = min(to, at+in.Limit)
+	limit := in.Limit
+	if limit == 0 {
+		limit = len(sh.records)
 	}
 	if fault.Empty {
-		to = at
+		limit = 0
 	}
+	out, next := s.read(st, sh, at, limit)
+	if _, last := out["ChildShards"]; !last {
+		out["NextShardIterator"] = s.iterator(name, sh, next)
+	}
+	return out, nil
+}
+
+// read is what an answer or event says of up to limit records, with the children at the end of a closed shard, and the
+// index of what follows.
+func (s *Server) read(st *stream, sh *shard, at, limit int) (out object, next int) {
+	to := min(len(sh.records), at+limit)
 	records := []object{}
 	for _, r := range sh.records[at:to] {
 		records = append(records, object{"SequenceNumber": r.sequence, "ApproximateArrivalTimestamp": seconds(r.arrival), "PartitionKey": r.key, "Data": r.data})
 	}
-	out := object{"Records": records, "MillisBehindLatest": 0}
+	out = object{"Records": records, "MillisBehindLatest": 0}
 	if to < len(sh.records) {
 		out["MillisBehindLatest"] = max(1, s.now().Sub(sh.records[to].arrival).Milliseconds())
 	}
 	if !sh.closed || to < len(sh.records) {
-		out["NextShardIterator"] = s.iterator(name, sh, to)
-		return out, nil
+		return out, to
 	}
 	var children []object
 	for _, c := range st.shards {
-		if slices.Contains(c.parents, id) {
+		if slices.Contains(c.parents, sh.id) {
 			d := c.describe()
 			children = append(children, object{"ShardId": d["ShardId"], "HashKeyRange": d["HashKeyRange"], "ParentShards": c.parents})
 		}
 	}
 	out["ChildShards"] = children
-	return out, nil
+	return out, to
 }
 
 func (s *Server) putRecords(st *stream, in request, fault Fault) (object, *failure) {

@@ -31,6 +31,7 @@ type Server struct {
 	faults   []*Fault
 	calls    map[string]int
 	pageSize int
+	pushing
 }
 
 type stream struct {
@@ -75,10 +76,15 @@ type Fault struct {
 // Start starts a server that ends with the test. The AWS SDK needs the variables of Environment to talk to it.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{streams: map[string]*stream{}, calls: map[string]int{}, pageSize: 1000}
+	s := &Server{streams: map[string]*stream{}, calls: map[string]int{}, pageSize: 1000, pushing: pushing{
+		consumers: map[string]string{}, subscriptions: map[subscribed]*subscription{}, changed: make(chan struct{}), stopped: make(chan struct{}),
+	}}
 	s.http = httptest.NewServer(s)
 	s.URL = s.http.URL
-	t.Cleanup(s.http.Close)
+	t.Cleanup(func() {
+		close(s.stopped)
+		s.http.Close()
+	})
 	return s
 }
 
@@ -234,6 +240,7 @@ func (s *Server) add(st *stream, low, high *big.Int, parents ...string) {
 	st.shards = append(st.shards, &shard{id: fmt.Sprintf("shardId-%012d", n), parents: parents, low: low, high: high, born: s.count(), number: n})
 	sh := st.shards[len(st.shards)-1]
 	sh.first = s.next(sh)
+	s.wake()
 }
 
 func (s *Server) count() int64 {
@@ -265,6 +272,7 @@ func (s *Server) put(st *stream, key, explicit string, data []byte) (id, sequenc
 		if !sh.closed && sh.low.Cmp(hash) <= 0 && hash.Cmp(sh.high) <= 0 {
 			sequence = s.next(sh)
 			sh.records = append(sh.records, record{sequence, s.now(), key, slices.Clone(data)})
+			s.wake()
 			return sh.id, sequence
 		}
 	}
