@@ -34,25 +34,29 @@ func TestValueIsClosedAfterItsLastUser(t *testing.T) {
 			}
 			return v, release
 		}
+		wait := func(d time.Duration) {
+			<-time.After(d)
+			synctest.Wait() // For what was due meanwhile.
+		}
 		first, release1 := acquire()
 		second, release2 := acquire()
 		if second != first {
 			t.Error("two users have two values")
 		}
 		release1()
-		<-time.After(2 * Keep)
+		wait(2 * Keep)
 		if first.closed {
 			t.Fatal("the value is closed while somebody uses it")
 		}
 		release2()
-		<-time.After(Keep - 1)
+		wait(Keep - 1)
 		third, release3 := acquire()
-		<-time.After(2 * Keep)
+		wait(2 * Keep)
 		if third != first || first.closed {
 			t.Errorf("a user that comes soon has another value, or a closed one (%v)", first.closed)
 		}
 		release3()
-		<-time.After(2 * Keep)
+		wait(2 * Keep)
 		if _, known := p.Known("a"); known || !first.closed {
 			t.Errorf("a value that nobody uses is known (%v), or not closed (%v)", known, !first.closed)
 		}
@@ -61,7 +65,7 @@ func TestValueIsClosedAfterItsLastUser(t *testing.T) {
 		} else {
 			release()
 		}
-		<-time.After(2 * Keep)
+		wait(2 * Keep)
 	})
 }
 
