@@ -198,13 +198,17 @@ func TestDeadLettersGoWhereTheyAreSent(t *testing.T) {
 }
 
 func TestTooManyDeadLetters(t *testing.T) {
-	lines := slices.Repeat([]string{"1 DE", "2 DE", "3 DE", "no row"}, enough/4)
-	for ratio, fails := range map[float64]bool{0.2: true, 0.25: false, 1: false} {
+	for _, c := range []struct {
+		ratio   float64
+		records int
+		fails   bool
+	}{{0.2, enough, true}, {0.25, enough, false}, {1, enough, false}, {0.2, 4, false}, {0, 4, true}} {
 		e := defaults(t)
-		e.MaxDeadRatio = ratio
-		err := run(t, e, lines...)
-		if failed := err != nil && strings.Contains(err.Error(), "250 of 1000 records are dead letters"); failed != fails {
-			t.Errorf("ratio %v: got %v, want a failure %v", ratio, err, fails)
+		e.MaxDeadRatio = c.ratio
+		err := run(t, e, slices.Repeat([]string{"1 DE", "2 DE", "3 DE", "no row"}, c.records/4)...)
+		want := fmt.Sprintf("%d of %d records are dead letters", c.records/4, c.records)
+		if failed := err != nil && strings.Contains(err.Error(), want); failed != c.fails {
+			t.Errorf("ratio %v, %d records: got %v, want a failure %v", c.ratio, c.records, err, c.fails)
 		}
 	}
 }

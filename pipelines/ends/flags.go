@@ -38,7 +38,8 @@ var (
 		"Where records go that cannot be used, with the reason: a place like that of --output, which is the default.")
 	maxDeadRatio = flag.Float64("max_dead_ratio", 1,
 		"The part of all records that may be dead letters, from 0 to 1. With more the job stops, and keeps what it\n"+
-			"has done: the same command with a higher ratio continues it.")
+			"has done: the same command with a higher ratio continues it. Fewer than 1,000 records are not judged, but 0\n"+
+			"allows no dead letter at all.")
 	atLeastOnce = flag.Bool("at_least_once", false,
 		"Write to a topic without transactions: sooner and cheaper, but after a crash records come again.")
 	outOfOrder = flag.Duration("out_of_order", 0,

@@ -39,9 +39,9 @@ func SetMaxRatio(ratio float64) error {
 }
 
 // Limit fails the job when too many of its records are dead letters: more than the ratio that
-// SetMaxRatio has set, once there were atLeast records. It looks at the sums of all records so far
-// whenever a bundle has ended, and again a second later before it fails the job. Records that were
-// processed by then stay processed.
+// SetMaxRatio has set, once there were atLeast records; a ratio of 0 allows none, however few there
+// are. It looks at the sums of all records so far whenever a bundle has ended, and again a second
+// later before it fails the job. Records that were processed by then stay processed.
 //
 // Inputs: all, a PCollection of any type with all records; dead, a PCollection<BadRecord> with those of
 // them that could not be used.
@@ -102,7 +102,7 @@ func (fn *TallyDeadFn) FinishBundle(emit func(int, Tally)) {
 
 // LimitFn sums tallies, and fails when there are too many dead letters among them.
 type LimitFn struct {
-	AtLeast int64 // Records below which nothing is too many.
+	AtLeast int64 // Records below which nothing is too many, unless none is allowed.
 	Sum     state.Value[Tally]
 	Waits   state.Value[bool] // Over is set.
 	Over    timers.ProcessingTime
@@ -152,7 +152,8 @@ func (fn *LimitFn) check(sum Tally) error {
 			return fmt.Errorf("pipeline option %s: %w", limitOption, err)
 		}
 	}
-	if sum.All < fn.AtLeast || float64(sum.Dead) <= limit*float64(sum.All) {
+	few := limit > 0 && sum.All < fn.AtLeast
+	if few || float64(sum.Dead) <= limit*float64(sum.All) {
 		return nil
 	}
 	return fmt.Errorf("%d of %d records are dead letters, more than the allowed part of %v: see what is wrong with them; "+

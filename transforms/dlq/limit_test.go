@@ -44,7 +44,7 @@ func TestLimit(t *testing.T) {
 		ratio   float64
 		atLeast int64
 		fails   bool
-	}{{0.1, 100, false}, {0.099, 100, true}, {0.099, 101, false}, {0, 1, true}, {1, 1, false}} {
+	}{{0.1, 100, false}, {0.099, 100, true}, {0.099, 101, false}, {0, 1, true}, {0, 101, true}, {1, 1, false}} {
 		setRatio(t, test.ratio)
 		err := ptest.Run(limited(test.atLeast))
 		if failed := err != nil && strings.Contains(err.Error(), "records are dead letters"); failed != test.fails {
