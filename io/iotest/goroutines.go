@@ -11,7 +11,9 @@ import (
 	"time"
 )
 
-// uses is how often something is used to see whether each use leaves a goroutine.
+// uses is how often something is used to see whether each use leaves a goroutine. It is more than the goroutines of one
+// connection that stays open for the next use, in place of an earlier one: those are eight where records are pushed and
+// the service is in the process.
 const uses = 16
 
 // ends checks that using something again and again does not leave goroutines. What the first use leaves, such as

@@ -439,8 +439,8 @@ func (c *client) factsAnew(ctx context.Context) (streamFacts, error) {
 	return c.facts(ctx)
 }
 
-// checkGone takes the first answer to an iterator or a subscription that was made for a place. If the record of the place is not
-// there, or the place has none, nothing behind it can be missing as long as all that is to be read came within
+// checkGone takes the first answer to an iterator or a subscription that was made for a place. If the record of the place
+// is not there, or the place has none, nothing behind it can be missing as long as all that is to be read came within
 // retention. Kinesis itself does not tell: it answers with the earliest record there is.
 func (c *client) checkGone(ctx context.Context, p Part, b *batch) error {
 	if p.At.Kind == "sequence" && len(b.records) > 0 && aws.ToString(b.records[0].SequenceNumber) == p.At.Sequence {

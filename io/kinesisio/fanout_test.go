@@ -88,9 +88,12 @@ func TestSubscriptionEnds(t *testing.T) {
 				return nil
 			}
 			r.until(20)
-			srv.Put("s", "k", []byte("20"))
 			end(srv, r)
+			srv.Put("s", "k", []byte("20"))
 			r.until(21)
+			if n := srv.Calls("SubscribeToShard"); n < 2 {
+				t.Errorf("%d subscriptions, want another one after the first", n)
+			}
 			if diff := cmp.Diff(numbers(21), r.got); diff != "" {
 				t.Errorf("records (-want +got):\n%s", diff)
 			}
@@ -125,27 +128,12 @@ func TestPartsOfAShardThatIsPushed(t *testing.T) {
 
 func TestPositionGoneOfASubscription(t *testing.T) {
 	srv := start(t, 1)
-	for _, n := range numbers(6) {
-		srv.Put("s", "k", []byte(n))
-	}
-	r := newRun(t, pushedTo(srv))
-	r.each = func(rt *sdf.LockRTracker) *Restriction {
-		if len(r.got) == 2 {
-			return checkpoint(t, rt)
-		}
-		return nil
-	}
-	rest, err := r.step(r.rests[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.Trim("s", "shardId-000000000000", 4)
+	r, rest := trimmed(t, srv, pushedTo(srv))
 	rest.Parts[0].At.Seen -= (25 * time.Hour).Milliseconds()
-	r.restart()
-	if _, err = r.step(*rest); err == nil || !strings.Contains(err.Error(), "GoneSkipsTo") {
+	if _, err := r.step(*rest); err == nil || !strings.Contains(err.Error(), "GoneSkipsTo") {
 		t.Errorf("a position that is gone = %v", err)
 	}
-	r.fn.PositionGone, r.got, r.recs, r.each = GoneSkipsTo, nil, nil, nil
+	r.fn.PositionGone, r.got, r.recs = GoneSkipsTo, nil, nil
 	r.rests[0] = *rest
 	r.until(2)
 	if got := strings.Join(r.got, " "); got != "4 5" {

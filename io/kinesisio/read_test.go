@@ -352,13 +352,13 @@ func TestMergeWaits(t *testing.T) {
 	}
 }
 
-func TestPositionGone(t *testing.T) {
-	srv := start(t, 1)
-	for i := range 6 {
-		srv.Put("s", "k", []byte(fmt.Sprint(i)))
+// trimmed reads two of six records, of which the first four are then deleted, and is a new process. It returns what is
+// left to read.
+func trimmed(t *testing.T, srv *fake.Server, cfg ReadConfig) (*run, *Restriction) {
+	t.Helper()
+	for _, n := range numbers(6) {
+		srv.Put("s", "k", []byte(n))
 	}
-	cfg := readOf(srv)
-	cfg.MaxAhead = -1 // The service's clock will be ahead.
 	r := newRun(t, cfg)
 	n := 0
 	r.each = func(rt *sdf.LockRTracker) *Restriction {
@@ -373,6 +373,14 @@ func TestPositionGone(t *testing.T) {
 	}
 	srv.Trim("s", "shardId-000000000000", 4)
 	r.restart()
+	return r, rest
+}
+
+func TestPositionGone(t *testing.T) {
+	srv := start(t, 1)
+	cfg := readOf(srv)
+	cfg.MaxAhead = -1 // The service's clock will be ahead.
+	r, rest := trimmed(t, srv, cfg)
 	within, err := r.step(*rest) // It arrived just now, so the stream has all that follows.
 	if err != nil || within == nil {
 		t.Errorf("a position within the retention = %v, %v", within, err)
