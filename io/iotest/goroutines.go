@@ -11,14 +11,15 @@ import (
 	"time"
 )
 
-// uses is how often something is used to see whether each use leaves a goroutine. It is more than the goroutines of one
-// connection that stays open for the next use, in place of an earlier one: those are eight where records are pushed and
-// the service is in the process.
-const uses = 16
+// uses is how often something is used to see whether each use leaves a goroutine.
+const uses = 8
+
+// allUses is how often ends uses a thing: before the uses that count, and after them, too.
+const allUses = uses + 2
 
 // ends checks that using something again and again does not leave goroutines. What the first use leaves, such as
-// idle connections, is kept for the next. Goroutines are told apart by their number, not only counted: older ones
-// that end meanwhile hide none.
+// idle connections, is kept for the next, and what ends with the use after it, such as a connection that is replaced,
+// is not left. Goroutines are told apart by their number, not only counted: older ones that end meanwhile hide none.
 func ends(tb testing.TB, use func()) {
 	tb.Helper()
 	use()
@@ -26,11 +27,14 @@ func ends(tb testing.TB, use func()) {
 	for range uses {
 		use()
 	}
+	left := goroutines()
+	maps.DeleteFunc(left, func(id string, _ []byte) bool { return before[id] != nil })
+	use()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(5 * time.Second); ; <-tick.C {
-		left := goroutines()
-		maps.DeleteFunc(left, func(id string, _ []byte) bool { return before[id] != nil })
+		now := goroutines()
+		maps.DeleteFunc(left, func(id string, _ []byte) bool { return now[id] == nil })
 		if len(left) < uses {
 			return
 		}

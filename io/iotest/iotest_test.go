@@ -261,7 +261,7 @@ func TestReveals(t *testing.T) {
 // Goroutines that end while others are left do not hide those.
 func TestLeftGoroutinesAreNotHidden(t *testing.T) {
 	var old []chan struct{}
-	for range uses + 1 {
+	for range allUses {
 		stop := make(chan struct{})
 		go func() { <-stop }()
 		old = append(old, stop)

@@ -287,7 +287,7 @@ func checkErrorsSurface(tb testing.TB, c Sink) {
 // A job that has ended has no goroutines. Each writes to a place of its own: the sink may belong to one job.
 func checkWriteGoroutinesEnd(tb testing.TB, c Sink) {
 	var places []*Place
-	for range uses + 1 {
+	for range allUses {
 		places = append(places, c.Open(tb))
 	}
 	ends(tb, func() {
